@@ -1,1 +1,18 @@
-//! lakehold-proto
+//! The contract of Lakehold: what coordinator and workers must agree on.
+//!
+//! Four rooms: the **words** ([`ids`], [`task`], [`outcome`], [`plan`], [`manifest`]), the **format** of what lies in
+//! a store ([`format`], written down in `FORMAT.md`), the **fault taxonomy** ([`fault`]), and the three **ports** with
+//! their adapters: [`queue`], [`locks`] (with the rate budget) and [`store`]. Nothing here knows what a source is.
+
+pub mod clock;
+pub mod fault;
+pub mod format;
+pub mod ids;
+pub mod locks;
+pub mod manifest;
+pub mod outcome;
+pub mod plan;
+pub mod queue;
+pub mod secret;
+pub mod store;
+pub mod task;

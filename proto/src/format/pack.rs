@@ -1,0 +1,181 @@
+//! Packs: many sealed item bodies in one store object, each in frames that can be read alone with one ranged GET.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{ZSTD_LEVEL, damaged};
+use crate::fault::Result;
+use crate::ids::Hash;
+use crate::store::{Key, Store, missing};
+
+/// The eight bytes every pack begins with.
+pub const PACK_MAGIC: &[u8; 8] = b"LHPACK1\n";
+
+/// The most plain bytes a frame may hold. Readers refuse more, so that a hostile index cannot make them allocate.
+pub const MAX_FRAME: u64 = 16 * 1024 * 1024;
+
+/// Where some bytes of a body lie, seen from the index that names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Which pack: a position in the index header's `packs`.
+    pub pack: u32,
+    /// Where the frame begins in the pack.
+    pub offset: u64,
+    /// How many bytes it has there.
+    pub length: u64,
+    /// How many bytes it has when opened.
+    pub size: u64,
+    /// The hash of the opened bytes.
+    pub sha256: Hash,
+}
+
+impl Frame {
+    /// The same frame, with its object named in full.
+    pub fn located(&self, object: Hash) -> Located {
+        Located { object, offset: self.offset, length: self.length, size: self.size, sha256: self.sha256 }
+    }
+}
+
+/// Where some bytes lie, wherever they are named from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Located {
+    /// The hash that names the object.
+    pub object: Hash,
+    /// Where the frame begins in it.
+    pub offset: u64,
+    /// How many bytes it has there.
+    pub length: u64,
+    /// How many bytes it has when opened.
+    pub size: u64,
+    /// The hash of the opened bytes.
+    pub sha256: Hash,
+}
+
+/// A finished pack: its bytes, and the hash that names it.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// The hash of `bytes`.
+    pub hash: Hash,
+    /// The pack.
+    pub bytes: Bytes,
+}
+
+/// Puts frames one behind the other.
+#[derive(Debug)]
+pub struct PackBuilder {
+    bytes: Vec<u8>,
+}
+
+impl PackBuilder {
+    /// An empty pack.
+    pub fn new() -> Self {
+        Self { bytes: PACK_MAGIC.to_vec() }
+    }
+
+    /// Seals `plain` as the next frame; `pack` is the number by which the index will know this pack.
+    ///
+    /// # Errors
+    /// `Bug` when `plain` is larger than [`MAX_FRAME`].
+    pub fn add(&mut self, pack: u32, plain: &[u8]) -> Result<Frame> {
+        let size = plain.len() as u64;
+        if size > MAX_FRAME {
+            return Err(damaged(
+                "seal a frame",
+                format!("{size} bytes do not fit into a frame of {MAX_FRAME}"),
+            ));
+        }
+        let sealed = zstd::bulk::compress(plain, ZSTD_LEVEL).map_err(|e| damaged("compress a frame", e))?;
+        let offset = self.bytes.len() as u64;
+        self.bytes.extend_from_slice(&sealed);
+        Ok(Frame { pack, offset, length: sealed.len() as u64, size, sha256: Hash::of(plain) })
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it holds no frame.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.len() == PACK_MAGIC.len()
+    }
+
+    /// Ends the pack.
+    pub fn finish(self) -> Sealed {
+        Sealed { hash: Hash::of(&self.bytes), bytes: self.bytes.into() }
+    }
+}
+
+impl Default for PackBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Opens a frame: `sealed` are its bytes in the pack.
+///
+/// # Errors
+/// `Integrity` when they are not what `frame` says.
+pub fn open_frame(frame: &Located, sealed: &[u8]) -> Result<Bytes> {
+    let context = || format!("open a frame of {}", frame.object);
+    if frame.size > MAX_FRAME {
+        return Err(damaged(
+            context(),
+            format!("it claims {} bytes, more than any frame may have", frame.size),
+        ));
+    }
+    let plain = zstd::bulk::decompress(sealed, frame.size as usize).map_err(|e| damaged(context(), e))?;
+    let found = Hash::of(&plain);
+    if plain.len() as u64 != frame.size || found != frame.sha256 {
+        return Err(damaged(
+            context(),
+            format!("{} bytes hash to {found}, not {}", plain.len(), frame.sha256),
+        ));
+    }
+    Ok(plain.into())
+}
+
+/// Reads and opens one frame of the object `key`.
+///
+/// # Errors
+/// `Integrity` when the object is absent or damaged, and the store's own.
+pub async fn read_located(store: &dyn Store, key: &Key, frame: &Located) -> Result<Bytes> {
+    let sealed = store.get_range(key, frame.offset, frame.length).await?.ok_or_else(|| missing(key))?;
+    open_frame(frame, &sealed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_opens_to_what_was_sealed_and_to_nothing_else() {
+        let mut pack = PackBuilder::new();
+        let first = pack.add(0, b"first").unwrap();
+        let second = pack.add(0, &vec![7; 100_000]).unwrap();
+        let sealed = pack.finish();
+        assert_eq!(first.offset, PACK_MAGIC.len() as u64);
+        let at = |f: &Frame| &sealed.bytes[f.offset as usize..(f.offset + f.length) as usize];
+        assert_eq!(open_frame(&second.located(sealed.hash), at(&second)).unwrap(), vec![7; 100_000]);
+        assert!(open_frame(&first.located(sealed.hash), at(&second)).is_err());
+        let lies = Located { size: u64::MAX, ..first.located(sealed.hash) };
+        assert!(
+            open_frame(&lies, at(&first)).is_err(),
+            "a size that lies is refused before anything is allocated"
+        );
+    }
+
+    #[test]
+    fn no_flipped_bit_passes() {
+        let mut pack = PackBuilder::new();
+        let frame = pack.add(0, b"some notebook\nwith two lines").unwrap();
+        let sealed = pack.finish();
+        let body = &sealed.bytes[frame.offset as usize..];
+        for bit in 0..body.len() * 8 {
+            let mut hurt = body.to_vec();
+            hurt[bit / 8] ^= 1 << (bit % 8);
+            let opened = open_frame(&frame.located(sealed.hash), &hurt);
+            assert!(opened.is_err() || opened.unwrap().as_ref() == b"some notebook\nwith two lines");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! One function for each promise of [`Locks`]; every adapter passes all of them.
+
+use std::time::Duration;
+
+use super::{BucketKey, Feedback, Limit, Locks};
+use crate::ids::Nonce;
+
+const LIMIT: Limit = Limit { per_second: 1_000.0, start: 1_000.0, burst: 3 };
+const LONG: Duration = Duration::from_secs(60);
+
+/// Runs the whole suite against fresh names, so that it can share a server with others.
+pub async fn all(locks: &dyn Locks) {
+    one_holder_at_a_time(locks).await;
+    a_holder_may_renew(locks).await;
+    only_the_holder_releases(locks).await;
+    a_lock_ends_with_its_time(locks).await;
+    a_bucket_gives_one_burst_and_then_asks_to_wait(locks).await;
+    a_pause_holds_for_everybody(locks).await;
+    unused_permits_come_back(locks).await;
+}
+
+fn fresh(what: &str) -> String {
+    format!("conformance/{what}/{}", Nonce::random())
+}
+
+fn bucket(what: &str) -> BucketKey {
+    BucketKey::new(&fresh(what), "family", "read")
+}
+
+async fn one_holder_at_a_time(locks: &dyn Locks) {
+    let (name, mine, yours) = (fresh("holder"), Nonce::random(), Nonce::random());
+    assert!(!locks.held(&name).await.unwrap());
+    assert!(locks.acquire(&name, mine, LONG).await.unwrap());
+    assert!(!locks.acquire(&name, yours, LONG).await.unwrap());
+    assert!(locks.held(&name).await.unwrap());
+}
+
+async fn a_holder_may_renew(locks: &dyn Locks) {
+    let (name, mine) = (fresh("renew"), Nonce::random());
+    assert!(locks.acquire(&name, mine, LONG).await.unwrap());
+    assert!(locks.acquire(&name, mine, LONG).await.unwrap());
+}
+
+async fn only_the_holder_releases(locks: &dyn Locks) {
+    let (name, mine, yours) = (fresh("release"), Nonce::random(), Nonce::random());
+    assert!(locks.acquire(&name, mine, LONG).await.unwrap());
+    locks.release(&name, yours).await.unwrap();
+    assert!(locks.held(&name).await.unwrap());
+    locks.release(&name, mine).await.unwrap();
+    assert!(locks.acquire(&name, yours, LONG).await.unwrap());
+}
+
+async fn a_lock_ends_with_its_time(locks: &dyn Locks) {
+    let (name, mine, yours) = (fresh("ttl"), Nonce::random(), Nonce::random());
+    assert!(locks.acquire(&name, mine, Duration::from_millis(30)).await.unwrap());
+    while !locks.acquire(&name, yours, LONG).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!locks.acquire(&name, mine, LONG).await.unwrap());
+}
+
+async fn a_bucket_gives_one_burst_and_then_asks_to_wait(locks: &dyn Locks) {
+    let slow = Limit { per_second: 0.5, start: 0.5, burst: 3 };
+    let key = bucket("burst");
+    assert_eq!(locks.rate(&key).await.unwrap(), None);
+    assert_eq!(locks.take(&key, slow, 2).await.unwrap().permits, 2);
+    assert_eq!(locks.take(&key, slow, 2).await.unwrap().permits, 1);
+    let refused = locks.take(&key, slow, 2).await.unwrap();
+    assert_eq!(refused.permits, 0);
+    assert!(
+        refused.wait > Duration::from_millis(500) && refused.wait <= Duration::from_secs(2),
+        "{refused:?}"
+    );
+}
+
+async fn a_pause_holds_for_everybody(locks: &dyn Locks) {
+    let key = bucket("pause");
+    locks.feed(&key, LIMIT, Feedback::Throttled(LONG)).await.unwrap();
+    let refused = locks.take(&key, LIMIT, 1).await.unwrap();
+    assert_eq!(refused.permits, 0);
+    assert!(refused.wait > Duration::from_secs(50), "{refused:?}");
+    assert!(locks.rate(&key).await.unwrap().unwrap() < LIMIT.per_second);
+}
+
+async fn unused_permits_come_back(locks: &dyn Locks) {
+    let slow = Limit { per_second: 0.5, start: 0.5, burst: 3 };
+    let key = bucket("unused");
+    assert_eq!(locks.take(&key, slow, 3).await.unwrap().permits, 3);
+    locks.feed(&key, slow, Feedback::Unused(2)).await.unwrap();
+    assert_eq!(locks.take(&key, slow, 3).await.unwrap().permits, 2);
+}

@@ -1,0 +1,202 @@
+//! Outcomes: what a task settled. Written once, at a key nobody else writes; a late or doubled one is harmless.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::FaultRecord;
+use crate::format::IndexRef;
+use crate::ids::{Kind, Nonce, SnapshotId, TraceId};
+use crate::task::{Shard, Task, TaskSpec};
+
+/// What one delivery of one attempt at a task came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The task.
+    pub task: Task,
+    /// The attempt.
+    pub attempt: u32,
+    /// The delivery.
+    pub nonce: Nonce,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// The indexes of what it captured, one for each kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<IndexRef>,
+    /// Slices that could not be listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unlisted: Vec<Unlisted>,
+    /// Tasks that it found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<TaskSpec>,
+    /// Set on the outcomes that a long task stores while it goes on: counts from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interim: Option<u32>,
+    /// What it took.
+    pub figures: Figures,
+    /// The trace in which it was worked.
+    pub trace: TraceId,
+}
+
+impl Outcome {
+    /// Whether it settles its task.
+    pub fn settles(&self) -> bool {
+        self.interim.is_none() && !matches!(self.verdict, Verdict::Retry { .. })
+    }
+
+    /// Of the outcomes of one task the least by this order counts: the best class first, then the first attempt, then the
+    /// least nonce. A pure function of what lies in the store, so every coordinator chooses alike.
+    pub fn precedence(&self) -> (u8, u32, Nonce) {
+        let class = match self.verdict {
+            Verdict::Complete => 0,
+            Verdict::Partial => 1,
+            Verdict::Failed { .. } => 2,
+            Verdict::Retry { .. } => 3,
+        };
+        (class, self.attempt, self.nonce)
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Verdict {
+    /// All it was to capture is captured.
+    Complete,
+    /// It is settled, with gaps.
+    Partial,
+    /// It cannot be carried out, whoever tries.
+    Failed {
+        /// Why.
+        fault: FaultRecord,
+    },
+    /// Not now: to be tried again.
+    Retry {
+        /// Why.
+        fault: FaultRecord,
+        /// No sooner than this many milliseconds from when the coordinator hears of it.
+        after_ms: u64,
+    },
+}
+
+/// Where a kind, or a slice of it, stands in a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Listed and read; single items may still be gaps.
+    Captured,
+    /// Left out because a person or a rule said so.
+    Excluded,
+    /// This environment does not have it: a product that is not switched on.
+    NotEnabled,
+    /// The environment cannot tell it in this tier, region, cloud or version.
+    Unsupported,
+    /// The identity that asked may not see it.
+    Forbidden,
+    /// It could not be read.
+    Failed,
+}
+
+impl Standing {
+    /// Whether something that should be in the snapshot is not.
+    pub const fn is_gap(self) -> bool {
+        matches!(self, Self::Forbidden | Self::Failed)
+    }
+
+    /// The stable word, as it appears in manifests and `-o json`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Captured => "captured",
+            Self::Excluded => "excluded",
+            Self::NotEnabled => "not-enabled",
+            Self::Unsupported => "unsupported",
+            Self::Forbidden => "forbidden",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A slice that could not be listed. What the last snapshot had in it is unknown now, which is never the same as deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlisted {
+    /// The kinds whose items may lie in it.
+    pub kinds: Vec<Kind>,
+    /// The slice: everything whose name lies under its scope, in its bucket.
+    pub shard: Shard,
+    /// Why it is not here.
+    pub standing: Standing,
+    /// What was said.
+    pub fault: FaultRecord,
+    /// The permission that is missing, where the source's table knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permission: Option<String>,
+    /// The last snapshot in which it was listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<SnapshotId>,
+    /// The trace in which it happened.
+    pub trace: TraceId,
+}
+
+/// What work took. All of it was measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Calls made, by API family.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub calls: BTreeMap<String, Calls>,
+    /// Bytes of item bodies read from the environment.
+    #[serde(default)]
+    pub bytes_read: u64,
+    /// Bytes written to the store, in packs and indexes.
+    #[serde(default)]
+    pub bytes_stored: u64,
+    /// Packs written.
+    #[serde(default)]
+    pub packs: u64,
+    /// Bytes of item bodies that were already in the store.
+    #[serde(default)]
+    pub bytes_reused: u64,
+    /// Milliseconds from the beginning to the end of the work, summed over tasks.
+    #[serde(default)]
+    pub worked_ms: u64,
+}
+
+/// Calls of one API family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
+    /// Requests sent.
+    pub made: u64,
+    /// Requests answered 429 or 503.
+    pub throttled: u64,
+    /// Requests sent again after a failure, throttled ones included.
+    pub retried: u64,
+    /// Milliseconds spent waiting for the rate budget.
+    pub waited_ms: u64,
+}
+
+impl Figures {
+    /// Adds what other work took.
+    pub fn add(&mut self, other: &Self) {
+        for (family, calls) in &other.calls {
+            let mine = self.calls.entry(family.clone()).or_default();
+            mine.made += calls.made;
+            mine.throttled += calls.throttled;
+            mine.retried += calls.retried;
+            mine.waited_ms += calls.waited_ms;
+        }
+        self.bytes_read += other.bytes_read;
+        self.bytes_stored += other.bytes_stored;
+        self.packs += other.packs;
+        self.bytes_reused += other.bytes_reused;
+        self.worked_ms += other.worked_ms;
+    }
+
+    /// Requests sent, all families together.
+    pub fn calls_made(&self) -> u64 {
+        self.calls.values().map(|c| c.made).sum()
+    }
+
+    /// Requests answered 429 or 503, all families together.
+    pub fn throttled(&self) -> u64 {
+        self.calls.values().map(|c| c.throttled).sum()
+    }
+}

@@ -1,0 +1,98 @@
+//! One function for each promise of [`Queue`]; every adapter passes all of them.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use super::{Consumer, Delivery, Queue, QueueName};
+use crate::ids::Nonce;
+
+/// Runs the whole suite on fresh queue names, so that it can share a broker with others.
+pub async fn all(queue: &dyn Queue) {
+    at_least_once(queue).await;
+    a_dropped_delivery_comes_again(queue).await;
+    handed_back_work_goes_to_somebody_else(queue).await;
+    a_consumer_holds_one_message(queue).await;
+    queues_are_apart(queue).await;
+    a_message_of_the_largest_size_passes(queue).await;
+}
+
+fn fresh() -> QueueName {
+    QueueName::tasks(&format!("conformance-{}", Nonce::random()))
+}
+
+async fn next(consumer: &mut Box<dyn Consumer>) -> Box<dyn Delivery> {
+    consumer.next().await.unwrap().expect("the queue was closed")
+}
+
+/// Everything published is delivered, whatever the order and however often.
+pub async fn at_least_once(queue: &dyn Queue) {
+    let name = fresh();
+    let mut owed: HashSet<Bytes> = (0..50_u8).map(|n| Bytes::from(vec![n; 8])).collect();
+    for body in &owed {
+        queue.publish(&name, body.clone()).await.unwrap();
+    }
+    let mut consumer = queue.consume(&name).await.unwrap();
+    while !owed.is_empty() {
+        let delivery = next(&mut consumer).await;
+        owed.remove(delivery.body());
+        delivery.acknowledge().await.unwrap();
+    }
+}
+
+async fn a_dropped_delivery_comes_again(queue: &dyn Queue) {
+    let name = fresh();
+    queue.publish(&name, Bytes::from_static(b"once more")).await.unwrap();
+    let mut consumer = queue.consume(&name).await.unwrap();
+    drop(next(&mut consumer).await);
+    let again = next(&mut consumer).await;
+    assert_eq!(again.body().as_ref(), b"once more");
+    again.acknowledge().await.unwrap();
+}
+
+async fn handed_back_work_goes_to_somebody_else(queue: &dyn Queue) {
+    let name = fresh();
+    queue.publish(&name, Bytes::from_static(b"take it")).await.unwrap();
+    let mut first = queue.consume(&name).await.unwrap();
+    let delivery = next(&mut first).await;
+    let mut second = queue.consume(&name).await.unwrap();
+    drop(first);
+    delivery.hand_back().await.unwrap();
+    let taken = next(&mut second).await;
+    assert_eq!(taken.body().as_ref(), b"take it");
+    taken.acknowledge().await.unwrap();
+}
+
+async fn a_consumer_holds_one_message(queue: &dyn Queue) {
+    let name = fresh();
+    for body in [b"a", b"b"] {
+        queue.publish(&name, Bytes::copy_from_slice(body)).await.unwrap();
+    }
+    let mut one = queue.consume(&name).await.unwrap();
+    let held = next(&mut one).await;
+    let mut two = queue.consume(&name).await.unwrap();
+    let other = next(&mut two).await;
+    assert_ne!(held.body(), other.body(), "the second message was not kept back by the first consumer");
+    held.acknowledge().await.unwrap();
+    other.acknowledge().await.unwrap();
+}
+
+async fn queues_are_apart(queue: &dyn Queue) {
+    let (here, there) = (fresh(), fresh());
+    queue.publish(&there, Bytes::from_static(b"there")).await.unwrap();
+    queue.publish(&here, Bytes::from_static(b"here")).await.unwrap();
+    let mut consumer = queue.consume(&here).await.unwrap();
+    let delivery = next(&mut consumer).await;
+    assert_eq!(delivery.body().as_ref(), b"here");
+    delivery.acknowledge().await.unwrap();
+}
+
+async fn a_message_of_the_largest_size_passes(queue: &dyn Queue) {
+    let name = fresh();
+    let body = Bytes::from(vec![7; super::MAX_MESSAGE]);
+    queue.publish(&name, body.clone()).await.unwrap();
+    let mut consumer = queue.consume(&name).await.unwrap();
+    let delivery = next(&mut consumer).await;
+    assert_eq!(delivery.body(), &body);
+    delivery.acknowledge().await.unwrap();
+}

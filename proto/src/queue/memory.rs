@@ -1,0 +1,208 @@
+//! The queue of one process: the embedded default. Under test it is nastier than a broker: see [`Mischief`].
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::Notify;
+
+use super::{Consumer, Delivery, Queue, QueueName};
+use crate::fault::Result;
+
+/// What a queue may do to us within its promises, each with a probability from 0 to 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mischief {
+    /// Deliver a message twice.
+    pub duplicate: f64,
+    /// Deliver some other message first.
+    pub reorder: f64,
+    /// Take an acknowledgement and deliver the message again all the same.
+    pub forget_acknowledgement: f64,
+}
+
+/// A [`Queue`] in memory.
+#[derive(Clone, Debug)]
+pub struct MemoryQueue {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+    mischief: Mischief,
+}
+
+#[derive(Debug)]
+struct State {
+    queues: HashMap<QueueName, VecDeque<Bytes>>,
+    dice: StdRng,
+    closed: bool,
+}
+
+impl MemoryQueue {
+    /// A queue that delivers everything once, in order.
+    pub fn new() -> Self {
+        Self::mischievous(Mischief::default(), 0)
+    }
+
+    /// A queue that does what brokers may do; the same `seed` does the same.
+    pub fn mischievous(mischief: Mischief, seed: u64) -> Self {
+        let state = State { queues: HashMap::new(), dice: StdRng::seed_from_u64(seed), closed: false };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), mischief }) }
+    }
+
+    /// Ends every subscription once it has settled what it holds.
+    pub fn close(&self) {
+        self.shared.state().closed = true;
+        self.shared.changed.notify_waiters();
+    }
+
+    /// Forgets every message that waits, as a broker does whose disk is lost.
+    pub fn wipe(&self) {
+        self.shared.state().queues.clear();
+    }
+}
+
+impl Default for MemoryQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, queue: &QueueName, body: Bytes, front: bool) {
+        {
+            let waiting = &mut self.state().queues;
+            let waiting = waiting.entry(queue.clone()).or_default();
+            if front { waiting.push_front(body) } else { waiting.push_back(body) }
+        }
+        self.changed.notify_waiters();
+    }
+
+    fn pop(&self, queue: &QueueName) -> Option<Bytes> {
+        let state = &mut *self.state();
+        let waiting = state.queues.get_mut(queue)?;
+        let mischief = self.mischief;
+        let at = match waiting.len() {
+            0 => return None,
+            n if n > 1 && state.dice.random_bool(mischief.reorder) => state.dice.random_range(0..n),
+            _ => 0,
+        };
+        let body = waiting.remove(at)?;
+        if state.dice.random_bool(mischief.duplicate) {
+            waiting.push_back(body.clone());
+        }
+        Some(body)
+    }
+}
+
+#[async_trait]
+impl Queue for MemoryQueue {
+    async fn publish(&self, queue: &QueueName, body: Bytes) -> Result<()> {
+        self.shared.push(queue, body, false);
+        Ok(())
+    }
+
+    async fn consume(&self, queue: &QueueName) -> Result<Box<dyn Consumer>> {
+        Ok(Box::new(MemoryConsumer { shared: Arc::clone(&self.shared), queue: queue.clone() }))
+    }
+}
+
+struct MemoryConsumer {
+    shared: Arc<Shared>,
+    queue: QueueName,
+}
+
+#[async_trait]
+impl Consumer for MemoryConsumer {
+    async fn next(&mut self) -> Result<Option<Box<dyn Delivery>>> {
+        loop {
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(body) = self.shared.pop(&self.queue) {
+                let shared = Arc::clone(&self.shared);
+                return Ok(Some(Box::new(MemoryDelivery {
+                    shared,
+                    queue: self.queue.clone(),
+                    body,
+                    settled: false,
+                })));
+            }
+            if self.shared.state().closed {
+                return Ok(None);
+            }
+            changed.await;
+        }
+    }
+}
+
+struct MemoryDelivery {
+    shared: Arc<Shared>,
+    queue: QueueName,
+    body: Bytes,
+    settled: bool,
+}
+
+#[async_trait]
+impl Delivery for MemoryDelivery {
+    fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    async fn acknowledge(mut self: Box<Self>) -> Result<()> {
+        self.settled = true;
+        let forget = self.shared.mischief.forget_acknowledgement;
+        if self.shared.state().dice.random_bool(forget) {
+            self.shared.push(&self.queue, self.body.clone(), false);
+        }
+        Ok(())
+    }
+
+    async fn hand_back(self: Box<Self>) -> Result<()> {
+        drop(self);
+        Ok(())
+    }
+}
+
+impl Drop for MemoryDelivery {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.shared.push(&self.queue, self.body.clone(), true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn keeps_the_promises_of_the_port() {
+        super::super::conformance::all(&MemoryQueue::new()).await;
+    }
+
+    #[tokio::test]
+    async fn keeps_them_while_being_mischievous() {
+        let mischief = Mischief { duplicate: 0.3, reorder: 0.3, forget_acknowledgement: 0.1 };
+        for seed in 0..20 {
+            super::super::conformance::at_least_once(&MemoryQueue::mischievous(mischief, seed)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn closing_ends_a_waiting_consumer() {
+        let queue = MemoryQueue::new();
+        let mut consumer = queue.consume(&QueueName::tasks("x")).await.unwrap();
+        let (next, ()) = tokio::join!(consumer.next(), async { queue.close() });
+        assert!(next.unwrap().is_none());
+    }
+}

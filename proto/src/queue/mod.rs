@@ -1,0 +1,108 @@
+//! The queue port: how tasks reach workers and reports reach coordinators.
+//!
+//! **Promises of every adapter.** *At least once, in any order*: a message whose `publish` returned is delivered until some
+//! delivery of it is acknowledged, maybe several times, maybe to two workers at once, maybe after a later one. The whole
+//! queue may also be wiped: nothing here is the truth, the store is. **Dropping** a delivery without settling it hands it
+//! back. **Cancellation**: a dropped `publish` may or may not have sent. Messages are small (64 KiB at most): they name
+//! what lies in the store and never carry it, and no credential ever enters one.
+
+mod memory;
+
+#[cfg(any(test, feature = "conformance"))]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise ends the suite")]
+pub mod conformance;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use memory::{MemoryQueue, Mischief};
+
+use crate::fault::{Class, Fault, Result};
+use crate::ids::RunId;
+
+/// The largest message that may be published, in bytes.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// The name of a queue.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct QueueName(String);
+
+impl QueueName {
+    /// The queue that the workers of `pool` serve.
+    pub fn tasks(pool: &str) -> Self {
+        Self(format!("lakehold.tasks.{pool}"))
+    }
+
+    /// The queue on which the coordinator of `run` hears what was settled.
+    pub fn replies(run: RunId) -> Self {
+        Self(format!("lakehold.replies.{}", run.digits()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A message being worked on. Settle it by exactly one of the two calls; dropping it hands it back.
+#[async_trait]
+pub trait Delivery: Send + Sync {
+    /// The message.
+    fn body(&self) -> &Bytes;
+    /// The work is settled in the store: never deliver this again. An error means it will be delivered again.
+    async fn acknowledge(self: Box<Self>) -> Result<()>;
+    /// Hands it back for somebody else.
+    async fn hand_back(self: Box<Self>) -> Result<()>;
+}
+
+/// A subscription to one queue that takes one message at a time.
+#[async_trait]
+pub trait Consumer: Send {
+    /// Waits for the next message. `Ok(None)` means that this queue will never deliver again (its embedded process is
+    /// ending); a lost connection is an error, after which the caller subscribes anew.
+    async fn next(&mut self) -> Result<Option<Box<dyn Delivery>>>;
+}
+
+/// A message queue. See the module for what every adapter promises.
+#[async_trait]
+pub trait Queue: Send + Sync + fmt::Debug {
+    /// Sends a message. Returns when the queue has taken responsibility for it.
+    async fn publish(&self, queue: &QueueName, body: Bytes) -> Result<()>;
+
+    /// Subscribes. One consumer holds one unsettled message at a time.
+    async fn consume(&self, queue: &QueueName) -> Result<Box<dyn Consumer>>;
+}
+
+/// A shared [`Queue`].
+pub type SharedQueue = Arc<dyn Queue>;
+
+/// Writes a message as MessagePack with field names, so that a field may be added without breaking older workers.
+///
+/// # Errors
+/// `Bug` when it is larger than [`MAX_MESSAGE`] or cannot be written.
+pub fn encode<T: serde::Serialize>(message: &T) -> Result<Bytes> {
+    let bug = |e: &dyn fmt::Display| Fault::new(Class::Bug, "queue.encode", "write a message", e);
+    let body = rmp_serde::to_vec_named(message).map_err(|e| bug(&e))?;
+    if body.len() > MAX_MESSAGE {
+        return Err(bug(&format!("it has {} bytes, {MAX_MESSAGE} are allowed", body.len())));
+    }
+    Ok(body.into())
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// `Integrity` when the bytes are no such message.
+pub fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T> {
+    rmp_serde::from_slice(body).map_err(|e| Fault::new(Class::Integrity, "queue.decode", "read a message", e))
+}

@@ -1,0 +1,121 @@
+//! Keys of objects, correct by construction.
+
+use std::fmt;
+
+use crate::fault::{Class, Fault, Result};
+use crate::ids::{EnvName, Hash, Nonce, RunId, SnapshotId, TaskId};
+
+/// The key of an object: relative, of `[A-Za-z0-9/_.=-]` only, without empty, `.` or `..` segments. Names of items are
+/// data and never become keys.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(String);
+
+impl Key {
+    /// A key read from a listing or a manifest.
+    ///
+    /// # Errors
+    /// `Integrity` when it is not one.
+    pub fn parse(text: &str) -> Result<Self> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'.' | b'=' | b'-');
+        let sound = text.bytes().all(allowed) && text.split('/').all(|s| !matches!(s, "" | "." | ".."));
+        if sound {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Fault::new(Class::Integrity, "store.key", "read a store key", format!("{text:?} is not one")))
+    }
+
+    /// `lakehold.json`, which makes a directory or a prefix a store.
+    pub fn identity() -> Self {
+        Self("lakehold.json".into())
+    }
+
+    /// `packs/<xx>/<hash>`
+    pub fn pack(hash: Hash) -> Self {
+        Self::hashed("packs", hash)
+    }
+
+    /// `indexes/<xx>/<hash>`
+    pub fn index(hash: Hash) -> Self {
+        Self::hashed("indexes", hash)
+    }
+
+    fn hashed(room: &str, hash: Hash) -> Self {
+        let hex = hash.to_string();
+        Self(format!("{room}/{}/{hex}", &hex[..2]))
+    }
+
+    /// `runs/<run>/plan.json`
+    pub fn plan(run: RunId) -> Self {
+        Self(format!("runs/{}/plan.json", run.digits()))
+    }
+
+    /// `runs/<run>/cancel`
+    pub fn cancel(run: RunId) -> Self {
+        Self(format!("runs/{}/cancel", run.digits()))
+    }
+
+    /// `runs/<run>/report.json`
+    pub fn report(run: RunId) -> Self {
+        Self(format!("runs/{}/report.json", run.digits()))
+    }
+
+    /// The prefix of all outcomes of a run.
+    pub fn outcomes(run: RunId) -> String {
+        format!("runs/{}/outcomes/", run.digits())
+    }
+
+    /// `runs/<run>/outcomes/<task>/<attempt>-<nonce>`: no two writers ever share one.
+    pub fn outcome(run: RunId, task: TaskId, attempt: u32, nonce: Nonce) -> Self {
+        Self(format!("{}{}/{attempt:06}-{nonce}", Self::outcomes(run), task.digits()))
+    }
+
+    /// `runs/<run>/started/<task>/<attempt>-<nonce>`: a long task has begun.
+    pub fn started(run: RunId, task: TaskId, attempt: u32, nonce: Nonce) -> Self {
+        Self(format!("{}{}/{attempt:06}-{nonce}", Self::starts(run), task.digits()))
+    }
+
+    /// The prefix of all `started` records of a run.
+    pub fn starts(run: RunId) -> String {
+        format!("runs/{}/started/", run.digits())
+    }
+
+    /// `runs/<run>/listings/<hash>`: what a listing found, for the tasks that fetch it.
+    pub fn listing(run: RunId, hash: Hash) -> Self {
+        Self(format!("runs/{}/listings/{hash}", run.digits()))
+    }
+
+    /// `snapshots/<environment>/<time>-<id>/manifest.json`
+    pub fn manifest(environment: &EnvName, time: &str, id: SnapshotId) -> Self {
+        Self(format!("snapshots/{environment}/{time}-{}/manifest.json", id.digits()))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_is_no_key() {
+        for bad in ["", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", "a b", "a\0", "ä", "a\\b", "C:x"] {
+            assert!(Key::parse(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(Key::parse("packs/ab/cd=_.-").unwrap().as_str(), "packs/ab/cd=_.-");
+    }
+}

@@ -1,0 +1,461 @@
+//! Tasks: what is dispatched and retried, how it is addressed, and the one total function by which its state moves.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Tick;
+use crate::format::Located;
+use crate::ids::{EnvName, Hash, Kind, Nonce, RunId, SnapshotId, TaskId, TraceId};
+use crate::queue::QueueName;
+
+/// What a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// Copies environments into snapshots.
+    Backup,
+    /// Brings items of a snapshot back.
+    Restore,
+    /// Reads snapshots and checks every hash.
+    Verify,
+    /// Restores into a sandbox, compares, and cleans up.
+    Drill,
+    /// Deletes what no kept snapshot needs.
+    Prune,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::Verify => "verify",
+            Self::Drill => "drill",
+            Self::Prune => "prune",
+        })
+    }
+}
+
+/// One of `of` parts into which keys fall by their hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Which part, from 0.
+    pub index: u32,
+    /// How many parts there are: a power of two.
+    pub of: u32,
+}
+
+impl Bucket {
+    /// The bucket that holds `key`. The hash is SHA-256, its first four bytes read big-endian, modulo `of`.
+    pub fn of_key(key: &str, of: u32) -> Self {
+        let hash = Hash::of(key);
+        let [a, b, c, d, ..] = *hash.bytes();
+        Self { index: u32::from_be_bytes([a, b, c, d]) % of.max(1), of: of.max(1) }
+    }
+
+    /// Whether `key` falls into this bucket.
+    pub fn holds(self, key: &str) -> bool {
+        Self::of_key(key, self.of) == self
+    }
+
+    /// Whether some key may fall into both. Counts are powers of two, so the finer bucket lies in the coarser or outside.
+    pub fn overlaps(self, other: Self) -> bool {
+        let coarse = self.of.min(other.of).max(1);
+        self.index % coarse == other.index % coarse
+    }
+}
+
+/// A bounded slice of one kind's items. Its borders depend on keys alone, never on pages, counts or timing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Shard {
+    /// The directory that opens the slice, or the parent (such as `catalog.schema`); empty for all of the kind.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub scope: String,
+    /// Which part of the slice, where it is cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<Bucket>,
+}
+
+impl Shard {
+    /// All items of the kind.
+    pub fn whole() -> Self {
+        Self::default()
+    }
+
+    /// The items under `scope`.
+    pub fn under(scope: impl Into<String>) -> Self {
+        Self { scope: scope.into(), bucket: None }
+    }
+
+    /// One part of this shard.
+    #[must_use]
+    pub fn cut(&self, bucket: Bucket) -> Self {
+        Self { scope: self.scope.clone(), bucket: Some(bucket) }
+    }
+
+    /// Whether an item of this shard may also be one of `other`'s: same scope, and buckets that overlap.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.scope == other.scope
+            && match (self.bucket, other.bucket) {
+                (Some(mine), Some(theirs)) => mine.overlaps(theirs),
+                _ => true,
+            }
+    }
+
+    /// Whether `key` falls into the bucket of this shard (its scope is not looked at).
+    pub fn holds(&self, key: &str) -> bool {
+        self.bucket.is_none_or(|bucket| bucket.holds(key))
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.scope.is_empty() { "all" } else { &self.scope })?;
+        match self.bucket {
+            Some(Bucket { index, of }) => write!(f, " ({}/{of})", index + 1),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One life of a long task: every task and outcome made under it falls with it when it is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Epoch {
+    /// The long task.
+    pub task: TaskId,
+    /// The attempt that lives.
+    pub attempt: u32,
+    /// The delivery of that attempt that lives.
+    pub nonce: Nonce,
+}
+
+/// The unit of dispatch and retry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// The run it belongs to.
+    pub run: RunId,
+    /// What the run does.
+    pub verb: Verb,
+    /// The environment it works on.
+    pub environment: EnvName,
+    /// The kind it lists; what it finds may be of several kinds (a walk finds directories and notebooks).
+    pub kind: Kind,
+    /// The slice of that kind.
+    pub shard: Shard,
+    /// Dispatched when all tasks of earlier stages of the environment are settled.
+    #[serde(default)]
+    pub stage: u16,
+    /// The life of a long task under which it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+}
+
+impl Task {
+    /// The same id for the same task, whoever makes it.
+    pub fn id(&self) -> TaskId {
+        // A scope is free text, so every field carries its length and no two tasks can be described alike.
+        let bucket = self.shard.bucket.map_or(String::new(), |b| format!("{}/{}", b.index, b.of));
+        let epoch = self.epoch.map_or(String::new(), |e| format!("{}/{}/{}", e.task, e.attempt, e.nonce));
+        let fields = [
+            self.run.to_string(),
+            self.verb.to_string(),
+            self.environment.to_string(),
+            self.kind.to_string(),
+            self.shard.scope.clone(),
+            bucket,
+            self.stage.to_string(),
+            epoch,
+        ];
+        TaskId::of(&fields.iter().map(|f| format!("{}:{f};", f.len())).collect::<String>())
+    }
+}
+
+/// A task that a plan or an outcome asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// The kind it lists.
+    pub kind: Kind,
+    /// The slice of it.
+    pub shard: Shard,
+    /// See [`Task::stage`].
+    #[serde(default)]
+    pub stage: u16,
+    /// Every kind that it and its children may yield: what is missing when it is lost.
+    pub yields: Vec<Kind>,
+    /// Whether it is one that others lean on, or that cannot be cut: acknowledged when it starts, kept by a lease.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub long: bool,
+    /// What a listing found for it, in the run's `listings/`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub input: Vec<Located>,
+}
+
+/// What travels to a worker: one attempt at one task. It names what lies in the store; no credential is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The task.
+    pub task: Task,
+    /// Counts from 1.
+    pub attempt: u32,
+    /// See [`TaskSpec::yields`].
+    pub yields: Vec<Kind>,
+    /// See [`TaskSpec::long`].
+    #[serde(default)]
+    pub long: bool,
+    /// See [`TaskSpec::input`].
+    #[serde(default)]
+    pub input: Vec<Located>,
+    /// Where to report the key of the outcome.
+    pub reply_to: QueueName,
+    /// The run's trace.
+    pub trace: TraceId,
+    /// The snapshot that the task's run will make of the environment.
+    pub snapshot: SnapshotId,
+}
+
+/// What travels back: a hint that an outcome lies in the store. A lost one is found by the next listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The task it is about.
+    pub task: TaskId,
+    /// The attempt it is about.
+    pub attempt: u32,
+    /// The delivery that wrote it.
+    pub nonce: Nonce,
+    /// What lies in the store now.
+    pub what: Reported,
+}
+
+/// What a [`Report`] points at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reported {
+    /// A `started` record of a long task.
+    Started,
+    /// An outcome, interim or final.
+    Outcome,
+}
+
+/// The lease of a long task is silent this long before its epoch counts as lost.
+pub const LEASE_SILENCE: Duration = Duration::from_secs(180);
+
+/// Attempts at one task before it ends as a gap.
+pub const MAX_ATTEMPTS: u32 = 4;
+
+/// Where a task stands, as its coordinator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// To be sent as this attempt, not before this tick.
+    Pending {
+        /// The attempt to come.
+        attempt: u32,
+        /// When it may be sent.
+        not_before: Tick,
+    },
+    /// Sent; nothing heard yet.
+    Sent {
+        /// The attempt under way.
+        attempt: u32,
+        /// When it was sent.
+        at: Tick,
+    },
+    /// A long task whose worker told that it started.
+    Started {
+        /// Its life.
+        epoch: Epoch,
+        /// When its lease was last seen held.
+        seen: Tick,
+    },
+    /// An outcome settled it. Final.
+    Settled,
+    /// It ran out of attempts, or cannot be carried out. Final.
+    Lost,
+}
+
+/// What may happen to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The coordinator sends the next attempt.
+    Send {
+        /// Now.
+        at: Tick,
+    },
+    /// The queue is thought to have forgotten the attempt under way (it was silent for too long).
+    Silent {
+        /// Now.
+        at: Tick,
+    },
+    /// A worker stored a `started` record.
+    Started {
+        /// The life that began.
+        epoch: Epoch,
+        /// Now.
+        at: Tick,
+    },
+    /// The lease of a started task was seen held.
+    Alive {
+        /// Now.
+        at: Tick,
+    },
+    /// An outcome says: later.
+    Retry {
+        /// The attempt that says so.
+        attempt: u32,
+        /// When the next may be sent.
+        not_before: Tick,
+    },
+    /// An outcome settles it.
+    Settle,
+}
+
+/// A step that no task may take. It is always a bug of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a task in state {state:?} cannot take {event:?}")]
+pub struct IllegalStep {
+    /// Where it stood.
+    pub state: State,
+    /// What was said to have happened.
+    pub event: Event,
+}
+
+/// Moves a task's state. Total: every pair of state and event is answered, the impossible ones by an error.
+///
+/// News may be late, doubled or reordered (the queue promises nothing else), so whatever the outside world can say
+/// to any state is legal and at most changes nothing; only the coordinator's own moves can be illegal.
+///
+/// # Errors
+/// [`IllegalStep`] when the coordinator sends a task that is not pending, or times out one that is not under way.
+pub fn next(state: State, event: Event) -> Result<State, IllegalStep> {
+    use State::{Lost, Pending, Sent, Settled, Started};
+    let illegal = Err(IllegalStep { state, event });
+    Ok(match (state, event) {
+        (Settled | Lost, Event::Settle) => Settled,
+        (_, Event::Settle) => Settled,
+
+        (Pending { attempt, .. }, Event::Send { at }) => Sent { attempt, at },
+        (Sent { .. } | Started { .. } | Settled | Lost, Event::Send { .. }) => return illegal,
+
+        (Sent { attempt, .. }, Event::Silent { at }) => again(attempt, at),
+        (Started { epoch, .. }, Event::Silent { at }) => again(epoch.attempt, at),
+        (Pending { .. } | Settled | Lost, Event::Silent { .. }) => return illegal,
+
+        // A late start of an attempt that was given up is a life nobody counts on.
+        (Sent { attempt, .. }, Event::Started { epoch, at }) if epoch.attempt == attempt => {
+            Started { epoch, seen: at }
+        }
+        // The first life of an attempt counts; the broker may have delivered it twice.
+        (_, Event::Started { .. }) => state,
+
+        (Started { epoch, .. }, Event::Alive { at }) => Started { epoch, seen: at },
+        (_, Event::Alive { .. }) => state,
+
+        (Sent { attempt, .. }, Event::Retry { attempt: said, not_before }) if said == attempt => {
+            again(attempt, not_before)
+        }
+        (Started { epoch, .. }, Event::Retry { attempt: said, not_before }) if said == epoch.attempt => {
+            again(epoch.attempt, not_before)
+        }
+        // A coordinator that folds a store meets attempts it never sent itself.
+        (Pending { attempt, .. }, Event::Retry { attempt: said, not_before }) if said >= attempt => {
+            again(said, not_before)
+        }
+        (_, Event::Retry { .. }) => state,
+    })
+}
+
+fn again(attempt: u32, not_before: Tick) -> State {
+    match attempt {
+        n if n >= MAX_ATTEMPTS => State::Lost,
+        n => State::Pending { attempt: n + 1, not_before },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(scope: &str, kind: &'static str) -> Task {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        static RUN: std::sync::OnceLock<RunId> = std::sync::OnceLock::new();
+        Task {
+            run: *RUN.get_or_init(|| RunId::new(now)),
+            verb: Verb::Backup,
+            environment: "prod".parse().unwrap(),
+            kind: Kind::of(kind),
+            shard: Shard::under(scope),
+            stage: 0,
+            epoch: None,
+        }
+    }
+
+    #[test]
+    fn ids_depend_on_every_field_and_on_nothing_else() {
+        assert_eq!(task("/a", "job").id(), task("/a", "job").id());
+        assert_ne!(task("/a", "job").id(), task("/b", "job").id());
+        assert_ne!(
+            task("/a;3:job", "x").id(),
+            task("/a", "job;1:x").id(),
+            "a hostile scope is not two fields"
+        );
+        let cut = Task { shard: Shard::under("/a").cut(Bucket { index: 0, of: 2 }), ..task("/a", "job") };
+        assert_ne!(cut.id(), task("/a", "job").id());
+        assert_ne!(Task { stage: 1, ..task("/a", "job") }.id(), task("/a", "job").id());
+    }
+
+    #[test]
+    fn doubling_the_buckets_splits_each_in_two() {
+        for n in 0..200 {
+            let key = format!("key-{n}");
+            let (coarse, fine) = (Bucket::of_key(&key, 4), Bucket::of_key(&key, 8));
+            assert!(coarse.overlaps(fine) && fine.overlaps(coarse));
+            assert_eq!(fine.index % 4, coarse.index);
+        }
+    }
+
+    #[test]
+    fn every_pair_is_answered_and_settled_is_final() {
+        let at = Tick::default();
+        let epoch = Epoch { task: task("", "x").id(), attempt: 1, nonce: Nonce::numbered(1) };
+        let states = [
+            State::Pending { attempt: 1, not_before: at },
+            State::Sent { attempt: 1, at },
+            State::Started { epoch, seen: at },
+            State::Settled,
+            State::Lost,
+        ];
+        let events = [
+            Event::Send { at },
+            Event::Silent { at },
+            Event::Started { epoch, at },
+            Event::Alive { at },
+            Event::Retry { attempt: 1, not_before: at },
+            Event::Settle,
+        ];
+        let illegal = states
+            .iter()
+            .flat_map(|&s| events.iter().map(move |&e| (s, e)))
+            .filter(|&(s, e)| next(s, e).is_err())
+            .count();
+        assert_eq!(illegal, 7, "only the coordinator's own Send and Silent can be illegal");
+        for event in events {
+            assert!(matches!(next(State::Settled, event), Ok(State::Settled) | Err(_)));
+        }
+    }
+
+    #[test]
+    fn attempts_run_out() {
+        let at = Tick::default();
+        let mut state = State::Pending { attempt: 1, not_before: at };
+        for _ in 0..MAX_ATTEMPTS {
+            state = next(next(state, Event::Send { at }).unwrap(), Event::Silent { at }).unwrap();
+        }
+        assert_eq!(state, State::Lost);
+        assert_eq!(
+            next(state, Event::Settle).unwrap(),
+            State::Settled,
+            "a late outcome is better than a gap"
+        );
+    }
+}
