@@ -5,6 +5,7 @@
 //! their adapters: [`queue`], [`locks`] (with the rate budget) and [`store`]. Nothing here knows what a source is.
 
 pub mod clock;
+pub mod config;
 pub mod fault;
 pub mod format;
 pub mod ids;

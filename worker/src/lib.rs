@@ -1,1 +1,8 @@
-//! lakehold-worker
+//! The worker: receive, execute, seal, upload, report, acknowledge.
+//!
+//! [`serve`](serve::serve) is the loop that every worker process and the embedded engine run. What it executes is a
+//! [`source::Source`]; what a source finds goes through a [`capture::Capture`], which seals it into packs and indexes.
+
+pub mod capture;
+pub mod progress;
+pub mod source;

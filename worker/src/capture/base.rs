@@ -1,0 +1,166 @@
+//! The base snapshot: what a run is compared with, so that nothing unchanged is fetched or stored twice.
+//!
+//! It is a help, not a truth: a base that is damaged costs a full capture and a warning, never a failed run.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lakehold_proto::fault::{Class, Result};
+use lakehold_proto::format::{
+    CANONICAL_RULE, Entry, Index, IndexRef, Page, PageRef, Role, read_index, read_page,
+};
+use lakehold_proto::ids::{Hash, Kind, SnapshotId};
+use lakehold_proto::manifest::Manifest;
+use lakehold_proto::outcome::Unlisted;
+use lakehold_proto::store::{Key, Store, get_hashed};
+use lakehold_proto::task::Shard;
+
+use super::Surroundings;
+use super::packer::Known;
+
+/// Pages kept in memory: tasks of one kind follow each other, so a few serve most of them.
+const PAGES_KEPT: usize = 4;
+
+/// The manifest of the base snapshot, and its pages as they are needed. Shared by all tasks of a run.
+#[derive(Debug)]
+pub struct BaseSnapshot {
+    manifest: Manifest,
+    pages: Mutex<Vec<(Hash, Arc<Page>)>>,
+}
+
+impl BaseSnapshot {
+    /// A base snapshot whose manifest was read.
+    pub fn new(manifest: Manifest) -> Self {
+        Self { manifest, pages: Mutex::default() }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> SnapshotId {
+        self.manifest.snapshot
+    }
+
+    async fn page(&self, store: &dyn Store, page: &PageRef) -> Result<Arc<Page>> {
+        let kept = || self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, found)) = kept().iter().find(|(hash, _)| *hash == page.sha256) {
+            return Ok(Arc::clone(found));
+        }
+        let read = Arc::new(read_page(&get_hashed(store, &Key::index(page.sha256), page.sha256).await?)?);
+        let mut kept = kept();
+        kept.insert(0, (page.sha256, Arc::clone(&read)));
+        kept.truncate(PAGES_KEPT);
+        Ok(read)
+    }
+
+    /// The pages on which lines of (`by`, `scope`) may stand: they are sorted, so from the last that begins before it to
+    /// the first that begins behind it. Unlisted slices may stand anywhere behind the indexes, hence on any page with some.
+    fn pages_for(&self, by: &Kind, scope: &str) -> Vec<PageRef> {
+        let key = (by.as_str(), scope);
+        let pages = &self.manifest.pages;
+        let first_of = |page: &PageRef| (page.first.0.as_str().to_owned(), page.first.1.clone());
+        let behind = pages.partition_point(|page| {
+            let first = first_of(page);
+            (first.0.as_str(), first.1.as_str()) <= key
+        });
+        let before = pages.partition_point(|page| {
+            let first = first_of(page);
+            (first.0.as_str(), first.1.as_str()) < key
+        });
+        let from = before.saturating_sub(1);
+        let near = &pages[from..behind.max(from)];
+        let far = pages.iter().filter(|page| page.unlisted > 0 && !near.contains(page));
+        near.iter().chain(far).cloned().collect()
+    }
+}
+
+/// What the base snapshot has of one shard.
+#[derive(Debug, Default)]
+pub(super) struct BaseShard {
+    id: Option<SnapshotId>,
+    refs: Vec<IndexRef>,
+    unlisted: Vec<Unlisted>,
+    shard: Shard,
+    loaded: HashMap<Kind, Loaded>,
+}
+
+#[derive(Debug, Default)]
+struct Loaded {
+    indexes: Vec<Arc<Index>>,
+    by_key: HashMap<String, (usize, usize)>,
+}
+
+impl BaseShard {
+    pub(super) async fn open(around: &Surroundings, by: &Kind, shard: &Shard) -> Result<Self> {
+        let Some(base) = &around.base else { return Ok(Self::default()) };
+        let mut found = Self { id: Some(base.id()), shard: shard.clone(), ..Self::default() };
+        for page in base.pages_for(by, &shard.scope) {
+            match base.page(&*around.store, &page).await {
+                Ok(page) => {
+                    let mine = |index: &&IndexRef| index.by == *by && index.shard.overlaps(shard);
+                    found.refs.extend(page.indexes.iter().filter(mine).cloned());
+                    let near = |slice: &&(Kind, Unlisted)| slice.1.shard.overlaps(shard);
+                    found.unlisted.extend(page.unlisted.iter().filter(near).map(|(_, slice)| slice.clone()));
+                }
+                Err(fault) if fault.class == Class::Integrity => {
+                    tracing::warn!(page = %page.sha256, %fault, "the base snapshot is damaged: capturing anew");
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn buckets(&self) -> u32 {
+        self.refs.iter().filter_map(|index| index.shard.bucket).map(|bucket| bucket.of).max().unwrap_or(1)
+    }
+
+    pub(super) async fn load(&mut self, store: &dyn Store, kind: &Kind) -> Result<()> {
+        if self.loaded.contains_key(kind) {
+            return Ok(());
+        }
+        let mut loaded = Loaded::default();
+        for index in self.refs.iter().filter(|index| index.kind == *kind) {
+            let bytes = get_hashed(store, &Key::index(index.sha256), index.sha256).await;
+            let read = match bytes.and_then(|bytes| read_index(&bytes)) {
+                Ok(read) => read,
+                Err(fault) if fault.class == Class::Integrity => {
+                    tracing::warn!(index = %index.sha256, %fault, "the base snapshot is damaged: capturing anew");
+                    continue;
+                }
+                Err(fault) => return Err(fault),
+            };
+            let number = loaded.indexes.len();
+            for (position, entry) in read.entries.iter().enumerate() {
+                // Entries under another canonical rule cannot be compared, and those of other buckets are not ours.
+                if entry.rule == CANONICAL_RULE && self.shard.holds(&entry.key) {
+                    loaded.by_key.insert(entry.key.clone(), (number, position));
+                }
+            }
+            loaded.indexes.push(Arc::new(read));
+        }
+        self.loaded.insert(kind.clone(), loaded);
+        Ok(())
+    }
+
+    pub(super) fn entry(&self, kind: &Kind, key: &str) -> Option<&Entry> {
+        let loaded = self.loaded.get(kind)?;
+        let &(index, position) = loaded.by_key.get(key)?;
+        loaded.indexes.get(index)?.entries.get(position)
+    }
+
+    pub(super) fn part(&self, kind: &Kind, key: &str, role: Role) -> Option<Known> {
+        let loaded = self.loaded.get(kind)?;
+        let &(index, position) = loaded.by_key.get(key)?;
+        let index = loaded.indexes.get(index)?;
+        Some((Arc::clone(index), index.entries.get(position)?.part(role)?.clone()))
+    }
+
+    /// The last snapshot in which a slice was listed: the base, unless it was unlisted there too.
+    pub(super) fn last_listed(&self, kinds: &[Kind], shard: &Shard) -> Option<SnapshotId> {
+        let same =
+            |slice: &&Unlisted| slice.shard == *shard && slice.kinds.iter().any(|kind| kinds.contains(kind));
+        match self.unlisted.iter().find(same) {
+            Some(slice) => slice.last_good,
+            None => self.id,
+        }
+    }
+}

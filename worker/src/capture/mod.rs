@@ -1,0 +1,310 @@
+//! A capture: everything that one delivery of one task finds, on its way into the store.
+//!
+//! A source hands in items ([`Capture::add`]), slices it could not list, and child tasks; [`Capture::finish`] makes the
+//! outcome. **Ordering**: packs are uploaded as they fill, indexes when the task ends, the outcome last, by the caller; so
+//! whatever an outcome names is in the store. **After a crash** uploaded packs without an outcome are unreferenced, and
+//! an attempt that captures the same bytes finds them there. **Memory** is bounded by one open pack, one chunk, and the
+//! entries of the shard.
+
+mod base;
+mod draft;
+mod listing;
+mod meter;
+mod packer;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lakehold_proto::clock::{SharedClock, Tick};
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::format::{Entry, Gap, Part, Role, content_of, write_index};
+use lakehold_proto::ids::{Kind, SnapshotId};
+use lakehold_proto::outcome::{Outcome, Standing, Unlisted, Verdict};
+use lakehold_proto::plan::EnvPlan;
+use lakehold_proto::store::{Key, SharedStore};
+use lakehold_proto::task::{Assignment, Shard, TaskSpec};
+
+pub use base::BaseSnapshot;
+pub use draft::{Body, Draft};
+pub use listing::Listing;
+pub use meter::Meter;
+
+use base::BaseShard;
+use packer::Packer;
+
+use crate::progress::Done;
+
+/// What a capture needs from the process it runs in.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Where bytes go.
+    pub store: SharedStore,
+    /// What the run does to this environment.
+    pub plan: Arc<EnvPlan>,
+    /// The snapshot it is compared with.
+    pub base: Option<Arc<BaseSnapshot>>,
+    /// Live figures.
+    pub done: Arc<Done>,
+    /// Time.
+    pub clock: SharedClock,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Capture {
+    around: Surroundings,
+    assignment: Assignment,
+    nonce: lakehold_proto::ids::Nonce,
+    began: Tick,
+    base: BaseShard,
+    packer: Packer,
+    entries: BTreeMap<Kind, HashMap<String, Entry>>,
+    unlisted: Vec<Unlisted>,
+    children: Vec<TaskSpec>,
+    meter: Arc<Meter>,
+}
+
+impl Capture {
+    /// Opens a capture for one delivery of `assignment`. Looks up which indexes of the base snapshot are about the same
+    /// shard; reads none of them yet.
+    ///
+    /// # Errors
+    /// The store's, when the base snapshot's pages cannot be read. A damaged base is no error: it is reported, and
+    /// everything is captured anew.
+    pub async fn open(
+        around: Surroundings,
+        assignment: Assignment,
+        nonce: lakehold_proto::ids::Nonce,
+    ) -> Result<Self> {
+        let base = BaseShard::open(&around, &assignment.task.kind, &assignment.task.shard).await?;
+        Ok(Self {
+            began: around.clock.tick(),
+            base,
+            packer: Packer::new(around.store.clone()),
+            entries: BTreeMap::new(),
+            unlisted: Vec::new(),
+            children: Vec::new(),
+            meter: Arc::new(Meter::new(Arc::clone(&around.done))),
+            around,
+            assignment,
+            nonce,
+        })
+    }
+
+    /// What is being carried out.
+    pub fn assignment(&self) -> &Assignment {
+        &self.assignment
+    }
+
+    /// What the run does to this environment: selection, probe, settings.
+    pub fn plan(&self) -> &EnvPlan {
+        &self.around.plan
+    }
+
+    /// Where calls and bytes are counted.
+    pub fn meter(&self) -> Arc<Meter> {
+        Arc::clone(&self.meter)
+    }
+
+    /// Into how many buckets the base snapshot cut this slice; 1 when it did not.
+    pub fn base_buckets(&self) -> u32 {
+        self.base.buckets()
+    }
+
+    /// Reads what the base snapshot has of `kind` in this shard, so that [`Self::known`] can tell. Reading it again costs
+    /// nothing.
+    ///
+    /// # Errors
+    /// The store's. A damaged index counts as absent.
+    pub async fn load_base(&mut self, kind: &Kind) -> Result<()> {
+        self.base.load(&*self.around.store, kind).await
+    }
+
+    /// The item as the base snapshot has it, if [`Self::load_base`] found it. Its parts may be taken over with
+    /// [`Body::Base`] when the source can tell that they did not change.
+    pub fn known(&self, kind: &Kind, key: &str) -> Option<&Entry> {
+        self.base.entry(kind, key)
+    }
+
+    /// Whether an item was handed in already (lists that shift while being read show some twice).
+    pub fn has(&self, kind: &Kind, key: &str) -> bool {
+        self.entries.get(kind).is_some_and(|entries| entries.contains_key(key))
+    }
+
+    /// Takes an item in: seals what is new, points at what the base snapshot already has, notes its gaps. An item handed
+    /// in twice is taken once.
+    ///
+    /// # Errors
+    /// The store's. A body that breaks off while it streams becomes a gap of its part, not an error.
+    pub async fn add(&mut self, kind: &Kind, draft: Draft) -> Result<()> {
+        if self.has(kind, &draft.key) {
+            return Ok(());
+        }
+        self.load_base(kind).await?;
+        let Draft { key, name, parent, version, parts, gaps, degraded } = draft;
+        let mut entry = Entry { parent, version, degraded, ..Entry::new(key, name) };
+        for gap in gaps {
+            entry.gaps.push(self.gap(kind, &entry.key, gap.0, &gap.1));
+        }
+        for part in parts {
+            let role = part.role;
+            match self.seal(kind, &entry.key, part).await? {
+                Ok(part) => entry.parts.push(part),
+                Err(fault) => entry.gaps.push(self.gap(kind, &entry.key, role, &fault)),
+            }
+        }
+        entry.parts.sort_by_key(|p| p.role);
+        entry.gaps.sort_by_key(|g| g.role);
+        entry.content = content_of(&entry.parts);
+        if !entry.gaps.is_empty() {
+            // What is not whole must be fetched again next time, whatever its stamp says.
+            entry.version = None;
+        }
+        self.around.done.item(!entry.gaps.is_empty());
+        self.entries.entry(kind.clone()).or_default().insert(entry.key.clone(), entry);
+        Ok(())
+    }
+
+    /// Notes that a slice could not be listed. What the base snapshot has in it is unknown now, not deleted.
+    pub fn unlisted(
+        &mut self,
+        kinds: Vec<Kind>,
+        shard: Shard,
+        standing: Standing,
+        fault: &Fault,
+        permission: Option<String>,
+    ) {
+        let last_good = self.base.last_listed(&kinds, &shard);
+        let (fault, trace) = (fault.record(), self.assignment.trace);
+        self.unlisted.push(Unlisted { kinds, shard, standing, fault, permission, last_good, trace });
+    }
+
+    /// Asks for a task. The same task asked for twice is one task.
+    pub fn child(&mut self, child: TaskSpec) {
+        if !self.children.contains(&child) {
+            self.children.push(child);
+        }
+    }
+
+    /// Begins to write down a listing for child tasks, in `buckets` parts.
+    pub fn listing(&self, buckets: u32) -> Listing {
+        Listing::new(self.around.store.clone(), self.assignment.task.run, buckets)
+    }
+
+    /// The lines of the listing that this task was given, frame by frame, so that only one frame is in memory.
+    ///
+    /// # Errors
+    /// The store's; `Integrity` when a frame is damaged.
+    pub async fn input(&self, frame: usize) -> Result<Option<Vec<Bytes>>> {
+        let Some(located) = self.assignment.input.get(frame) else { return Ok(None) };
+        listing::read(&*self.around.store, self.assignment.task.run, located).await.map(Some)
+    }
+
+    /// Uploads what is left and makes the outcome. `ended` is what [`crate::source::Source::work`] returned.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn finish(mut self, ended: Result<()>) -> Result<Outcome> {
+        let mut indexes = Vec::new();
+        let verdict = match ended {
+            Err(fault) => verdict_of(&fault),
+            Ok(()) => {
+                let packs = self.packer.finish().await?;
+                let task = &self.assignment.task;
+                for (kind, entries) in std::mem::take(&mut self.entries) {
+                    let (index, bytes) =
+                        write_index(&task.kind, &kind, &task.shard, &packs, entries.into_values().collect())?;
+                    if self.packer.put_index(&index, bytes).await? {
+                        self.meter.stored(index.size);
+                    }
+                    indexes.push(index);
+                }
+                self.settled()
+            }
+        };
+        let failed = !matches!(verdict, Verdict::Complete | Verdict::Partial);
+        let mut figures = self.meter.figures();
+        self.packer.count(&mut figures);
+        figures.worked_ms = self.around.clock.tick().since(self.began).as_millis() as u64;
+        Ok(Outcome {
+            task: self.assignment.task,
+            attempt: self.assignment.attempt,
+            nonce: self.nonce,
+            verdict,
+            indexes,
+            unlisted: if failed { Vec::new() } else { self.unlisted },
+            children: if failed { Vec::new() } else { self.children },
+            interim: None,
+            figures,
+            trace: self.assignment.trace,
+        })
+    }
+
+    fn settled(&self) -> Verdict {
+        let hurt = self.packer.hurt() || self.unlisted.iter().any(|slice| slice.standing.is_gap());
+        if hurt { Verdict::Partial } else { Verdict::Complete }
+    }
+
+    fn gap(&mut self, kind: &Kind, key: &str, role: Role, fault: &Fault) -> Gap {
+        self.packer.note_gap();
+        let last_good = self.last_good(kind, key, role);
+        Gap { role, fault: fault.record(), trace: self.assignment.trace, last_good }
+    }
+
+    fn last_good(&self, kind: &Kind, key: &str, role: Role) -> Option<SnapshotId> {
+        let entry = self.base.entry(kind, key)?;
+        match entry.gaps.iter().find(|gap| gap.role == role) {
+            Some(gap) => gap.last_good,
+            None => entry.part(role).and(self.around.base.as_ref().map(|base| base.id())),
+        }
+    }
+
+    /// The outer error is the store's; the inner one the environment's, and becomes a gap.
+    async fn seal(&mut self, kind: &Kind, key: &str, part: draft::DraftPart) -> Result<Result<Part>> {
+        let known = self.base.part(kind, key, part.role);
+        match part.body {
+            Body::Base => {
+                let Some((index, known)) = known else {
+                    let detail = format!("{kind} {key:?} has no such part in the base snapshot");
+                    return Err(Fault::new(Class::Bug, "capture.no-base", "take a part over", detail));
+                };
+                self.packer.take_over(&index, &known).map(Ok)
+            }
+            Body::Json { raw, canonical } => {
+                self.meter.read(raw.len() as u64);
+                if let Some((index, known)) = &known
+                    && known.content() == canonical
+                {
+                    return self.packer.take_over(index, known).map(Ok);
+                }
+                let mut sealed = self.packer.seal(part.role, part.format, &raw, known.as_ref()).await?;
+                sealed.canonical = (canonical != sealed.sha256).then_some(canonical);
+                Ok(Ok(sealed))
+            }
+            Body::Bytes(bytes) => {
+                self.meter.read(bytes.len() as u64);
+                self.packer.seal(part.role, part.format, &bytes, known.as_ref()).await.map(Ok)
+            }
+            Body::Stream(stream) => {
+                let meter = Arc::clone(&self.meter);
+                self.packer.seal_stream(part.role, part.format, stream, known.as_ref(), &meter).await
+            }
+        }
+    }
+}
+
+/// What a task's failure means for its attempt.
+pub(crate) fn verdict_of(fault: &Fault) -> Verdict {
+    let record = fault.record();
+    if fault.class.may_retry() {
+        let after_ms = fault.after.map_or(0, |after| after.as_millis() as u64);
+        return Verdict::Retry { fault: record, after_ms };
+    }
+    Verdict::Failed { fault: record }
+}
+
+/// Where an outcome belongs.
+pub fn outcome_key(outcome: &Outcome) -> Key {
+    Key::outcome(outcome.task.run, outcome.task.id(), outcome.attempt, outcome.nonce)
+}
