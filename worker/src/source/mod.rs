@@ -1,5 +1,7 @@
 //! Sources: the code that reads from one type of environment. The engine knows them by this trait only.
 
+pub mod databricks;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -1,0 +1,21 @@
+//! The Databricks source: one workspace, its kinds, and the client that reads them.
+//!
+//! [`Client`] sends calls within the rate budget, tries again where that is safe, and turns every refusal into a fault;
+//! [`paging`] turns listings into pages. What the kinds are, and how a task captures them, lies beside them and knows
+//! nothing of HTTP.
+
+mod client;
+pub mod families;
+mod paging;
+mod probe;
+mod request;
+mod settings;
+
+pub use client::Client;
+pub use paging::{Page, Paging};
+pub use probe::{
+    FACT_CLOUD, FACT_HOST, FACT_METASTORE_ID, FACT_METASTORE_NAME, FACT_METASTORE_OWNER, FACT_WORKSPACE_ID,
+    probe,
+};
+pub use request::{Request, segment};
+pub use settings::{Credentials, Patience, SecretSource, Settings};

@@ -1,0 +1,189 @@
+//! Paging: how long listings come in pieces, as data that a row of the kinds table holds.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use lakehold_proto::fault::{Class, Fault, Result};
+use serde_json::value::RawValue;
+
+use super::client::Client;
+use super::request::Request;
+use crate::capture::Meter;
+
+/// The family of a listing (the vendor's API has four).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paging {
+    /// One answer holds everything.
+    None,
+    /// The answer's `next_page_token` is sent back; the listing ends where there is none, *not* at an empty page.
+    Token {
+        /// The query parameter the token is sent back in: `page_token`, but for repos `next_page_token`.
+        request: &'static str,
+        /// The query parameter for the size of a page, and its value: `("max_results", "0")` for Unity Catalog.
+        size: Option<(&'static str, &'static str)>,
+    },
+    /// SCIM: `startIndex` advances by the number received; the listing ends at an empty page.
+    Scim {
+        /// Items asked for at once.
+        count: u32,
+    },
+    /// Legacy SQL: `page` counts from 1; the listing ends at an empty page.
+    Page {
+        /// Items asked for at once (`page_size`).
+        size: u32,
+    },
+}
+
+/// One page: the items exactly as the API wrote them.
+pub type Page = Vec<Box<RawValue>>;
+
+impl Client {
+    /// Lists page by page: only one page is in memory. The first failure ends the stream, and what it says is the answer
+    /// for the whole listing. The stream owns what it needs.
+    ///
+    /// `items` is the field of the answer that holds the items; empty when the answer itself is the array. An answer
+    /// without the field is an empty page (the vendor leaves empty lists out); a field of another type is an error and never
+    /// an empty list. Listings that are paged by position (SCIM, legacy SQL) may show an item twice, or skip one, when others
+    /// write meanwhile: the caller drops doubles by key, which [`Capture`](crate::capture::Capture) does.
+    ///
+    /// # Errors
+    /// Those of [`Client::json`]; `Unavailable` with `http.page-loop` when a token comes back again, and with
+    /// `http.not-a-list` when the answer is no list.
+    pub fn pages(
+        &self,
+        request: Request,
+        paging: &Paging,
+        items: &str,
+        meter: &Arc<Meter>,
+    ) -> BoxStream<'static, Result<Page>> {
+        let walk = Walk::new(self.clone(), request, *paging, items.to_owned(), Arc::clone(meter));
+        stream::try_unfold(walk, Walk::step).boxed()
+    }
+}
+
+/// Where a listing stands.
+struct Walk {
+    client: Client,
+    request: Request,
+    paging: Paging,
+    items: String,
+    meter: Arc<Meter>,
+    next: Next,
+    /// Hashes of the tokens that came, for a listing that goes in circles. Eight bytes for each page.
+    seen: std::collections::HashSet<u64>,
+}
+
+/// What is asked for next.
+enum Next {
+    Token(Option<String>),
+    Position(u64),
+    Done,
+}
+
+impl Walk {
+    fn new(client: Client, request: Request, paging: Paging, items: String, meter: Arc<Meter>) -> Self {
+        let next = match paging {
+            Paging::None | Paging::Token { .. } => Next::Token(None),
+            Paging::Scim { .. } | Paging::Page { .. } => Next::Position(1),
+        };
+        Self { client, request, paging, items, meter, next, seen: std::collections::HashSet::new() }
+    }
+
+    async fn step(mut self) -> Result<Option<(Page, Self)>> {
+        let Some(request) = self.ask() else { return Ok(None) };
+        let body = self.client.json(&request, &self.meter).await?;
+        let (page, token) = read_page(&body, &self.items, &request)?;
+        match self.paging {
+            Paging::None => self.next = Next::Done,
+            Paging::Token { .. } => self.follow(token)?,
+            // Positions end at an empty page: a short one may only mean that the server gives fewer at once.
+            _ if page.is_empty() => return Ok(None),
+            Paging::Scim { .. } => self.advance(page.len() as u64),
+            Paging::Page { .. } => self.advance(1),
+        }
+        Ok(Some((page, self)))
+    }
+
+    fn ask(&self) -> Option<Request> {
+        let mut request = self.request.clone();
+        match (&self.next, self.paging) {
+            (Next::Done, _) => return None,
+            (Next::Token(token), Paging::Token { request: field, size }) => {
+                request.query.extend(size.map(|(name, value)| (name, value.to_owned())));
+                request.query.extend(token.clone().map(|token| (field, token)));
+            }
+            (Next::Position(at), Paging::Scim { count }) => {
+                request.query.push(("startIndex", at.to_string()));
+                request.query.push(("count", count.to_string()));
+            }
+            (Next::Position(at), Paging::Page { size }) => {
+                request.query.push(("page", at.to_string()));
+                request.query.push(("page_size", size.to_string()));
+            }
+            (Next::Token(_) | Next::Position(_), _) => {}
+        }
+        Some(request)
+    }
+
+    fn follow(&mut self, token: Option<String>) -> Result<()> {
+        let Some(token) = token else {
+            self.next = Next::Done;
+            return Ok(());
+        };
+        if !self.seen.insert(hash_of(&token)) {
+            return Err(Fault::new(
+                Class::Unavailable,
+                "http.page-loop",
+                self.request.context(),
+                format!("page {} points back to a page that was already read", self.seen.len() + 1),
+            )
+            .hint("the workspace's answer is inconsistent; run the backup again"));
+        }
+        self.next = Next::Token(Some(token));
+        Ok(())
+    }
+
+    fn advance(&mut self, by: u64) {
+        if let Next::Position(at) = &mut self.next {
+            *at += by;
+        }
+    }
+}
+
+fn hash_of(token: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    token.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The items of one answer, and the token of the next page.
+fn read_page(body: &Bytes, items: &str, request: &Request) -> Result<(Page, Option<String>)> {
+    let wrong = |what: &str| {
+        Fault::new(Class::Unavailable, "http.not-a-list", request.context(), what)
+            .hint("the workspace answered something its API does not describe; nothing was taken for deleted")
+    };
+    if items.is_empty() {
+        let page = serde_json::from_slice(body).map_err(|_| wrong("the answer is no array"))?;
+        return Ok((page, None));
+    }
+    let answer: HashMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_slice(body).map_err(|_| wrong("the answer is no object"))?;
+    // The vendor's encoding (proto3 JSON) lets null stand for an absent field.
+    let page = match answer.get(items) {
+        Some(list) => serde_json::from_str::<Option<Page>>(list.get())
+            .map_err(|_| wrong(&format!("{items} is no array")))?
+            .unwrap_or_default(),
+        None => Page::new(),
+    };
+    let token = match answer.get("next_page_token") {
+        Some(token) => serde_json::from_str::<Option<String>>(token.get())
+            .map_err(|_| wrong("next_page_token is no string"))?
+            .filter(|token| !token.is_empty()),
+        None => None,
+    };
+    Ok((page, token))
+}
