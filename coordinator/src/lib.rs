@@ -1,1 +1,5 @@
-//! lakehold
+//! The coordinator: plan, dispatch, collect, commit, report.
+
+pub mod engine;
+pub mod plan;
+pub mod snapshot;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::FaultRecord;
 use crate::format::IndexRef;
 use crate::ids::{Kind, Nonce, SnapshotId, TraceId};
+use crate::store::Key;
 use crate::task::{Shard, Task, TaskSpec};
 
 /// What one delivery of one attempt at a task came to.
@@ -39,6 +40,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Where it belongs in the store.
+    pub fn key(&self) -> Key {
+        let (run, task) = (self.task.run, self.task.id());
+        match self.interim {
+            Some(number) => Key::interim(run, task, self.attempt, self.nonce, number),
+            None => Key::outcome(run, task, self.attempt, self.nonce),
+        }
+    }
+
     /// Whether it settles its task.
     pub fn settles(&self) -> bool {
         self.interim.is_none() && !matches!(self.verdict, Verdict::Retry { .. })

@@ -234,8 +234,12 @@ pub struct Report {
 pub enum Reported {
     /// A `started` record of a long task.
     Started,
-    /// An outcome, interim or final.
+    /// What a long task has found so far, by its number.
+    Interim(u32),
+    /// The outcome of the attempt.
     Outcome,
+    /// Nothing: the worker cannot write to the store. A run that nobody can write down stops, to be resumed.
+    StoreFailed,
 }
 
 /// The lease of a long task is silent this long before its epoch counts as lost.

@@ -5,4 +5,5 @@
 
 pub mod capture;
 pub mod progress;
+pub mod serve;
 pub mod source;

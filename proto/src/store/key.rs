@@ -69,6 +69,11 @@ impl Key {
         Self(format!("{}{}/{attempt:06}-{nonce}", Self::outcomes(run), task.digits()))
     }
 
+    /// `runs/<run>/outcomes/<task>/<attempt>-<nonce>.<number>`: what a long task has found so far.
+    pub fn interim(run: RunId, task: TaskId, attempt: u32, nonce: Nonce, number: u32) -> Self {
+        Self(format!("{}.{number:06}", Self::outcome(run, task, attempt, nonce)))
+    }
+
     /// `runs/<run>/started/<task>/<attempt>-<nonce>`: a long task has begun.
     pub fn started(run: RunId, task: TaskId, attempt: u32, nonce: Nonce) -> Self {
         Self(format!("{}{}/{attempt:06}-{nonce}", Self::starts(run), task.digits()))
@@ -77,6 +82,11 @@ impl Key {
     /// The prefix of all `started` records of a run.
     pub fn starts(run: RunId) -> String {
         format!("runs/{}/started/", run.digits())
+    }
+
+    /// `runs/<run>/probes/<nonce>`: an empty object, written only to learn why nothing else can be.
+    pub fn write_probe(run: RunId, nonce: Nonce) -> Self {
+        Self(format!("runs/{}/probes/{nonce}", run.digits()))
     }
 
     /// `runs/<run>/listings/<hash>`: what a listing found, for the tasks that fetch it.

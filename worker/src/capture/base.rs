@@ -51,24 +51,21 @@ impl BaseSnapshot {
         Ok(read)
     }
 
-    /// The pages on which lines of (`by`, `scope`) may stand: they are sorted, so from the last that begins before it to
-    /// the first that begins behind it. Unlisted slices may stand anywhere behind the indexes, hence on any page with some.
+    /// The pages on which lines of (`by`, `scope`) may stand. Pages with indexes come first and are sorted, so these are
+    /// the last that begins before it up to the last that begins with it. Unlisted slices may stand on any page.
     fn pages_for(&self, by: &Kind, scope: &str) -> Vec<PageRef> {
-        let key = (by.as_str(), scope);
+        let wanted = (by.as_str(), scope);
         let pages = &self.manifest.pages;
-        let first_of = |page: &PageRef| (page.first.0.as_str().to_owned(), page.first.1.clone());
-        let behind = pages.partition_point(|page| {
-            let first = first_of(page);
-            (first.0.as_str(), first.1.as_str()) <= key
-        });
-        let before = pages.partition_point(|page| {
-            let first = first_of(page);
-            (first.0.as_str(), first.1.as_str()) < key
-        });
-        let from = before.saturating_sub(1);
-        let near = &pages[from..behind.max(from)];
-        let far = pages.iter().filter(|page| page.unlisted > 0 && !near.contains(page));
-        near.iter().chain(far).cloned().collect()
+        let sorted = &pages[..pages.partition_point(|page| page.indexes > 0)];
+        let position = |inclusive: bool| {
+            sorted.partition_point(|page| {
+                let first = (page.first.0.as_str(), page.first.1.as_str());
+                if inclusive { first <= wanted } else { first < wanted }
+            })
+        };
+        let near = position(false).saturating_sub(1)..position(true);
+        let may = |(at, page): &(usize, &PageRef)| near.contains(at) || page.unlisted > 0;
+        pages.iter().enumerate().filter(may).map(|(_, page)| page.clone()).collect()
     }
 }
 

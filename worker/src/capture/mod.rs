@@ -22,7 +22,7 @@ use lakehold_proto::format::{Entry, Gap, Part, Role, content_of, write_index};
 use lakehold_proto::ids::{Kind, SnapshotId};
 use lakehold_proto::outcome::{Outcome, Standing, Unlisted, Verdict};
 use lakehold_proto::plan::EnvPlan;
-use lakehold_proto::store::{Key, SharedStore};
+use lakehold_proto::store::SharedStore;
 use lakehold_proto::task::{Assignment, Shard, TaskSpec};
 
 pub use base::BaseSnapshot;
@@ -302,9 +302,4 @@ pub(crate) fn verdict_of(fault: &Fault) -> Verdict {
         return Verdict::Retry { fault: record, after_ms };
     }
     Verdict::Failed { fault: record }
-}
-
-/// Where an outcome belongs.
-pub fn outcome_key(outcome: &Outcome) -> Key {
-    Key::outcome(outcome.task.run, outcome.task.id(), outcome.attempt, outcome.nonce)
 }

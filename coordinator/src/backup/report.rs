@@ -1,0 +1,100 @@
+//! The report of a run: written once, when every environment has ended. A run without one is unfinished.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use lakehold_proto::fault::{Class, Fault, FaultRecord, Result};
+use lakehold_proto::ids::{EnvName, RunId, SnapshotId, TraceId};
+use lakehold_proto::manifest::SnapshotState;
+use lakehold_proto::plan::Plan;
+use lakehold_proto::store::{Key, Store};
+use lakehold_proto::task::Verb;
+use serde::{Deserialize, Serialize};
+
+/// The schema name of a [`RunReport`].
+pub const REPORT_SCHEMA: &str = "lakehold.run/v1";
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// `lakehold.run/v1`.
+    pub schema: String,
+    /// The run.
+    pub run: RunId,
+    /// What it did.
+    pub verb: Verb,
+    /// Its trace.
+    pub trace: TraceId,
+    /// When it was planned.
+    pub planned: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// How it ended for each environment.
+    pub environments: BTreeMap<EnvName, EnvReport>,
+}
+
+/// How a run ended for one environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnvReport {
+    /// In which state.
+    pub state: EndState,
+    /// The snapshot that was committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotId>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<FaultRecord>,
+}
+
+/// The state in which a run ended for one environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndState {
+    /// A snapshot without gaps.
+    Complete,
+    /// A snapshot with gaps.
+    Partial,
+    /// Nothing usable.
+    Failed,
+    /// It was given up; some later run made it superfluous.
+    Abandoned,
+    /// It is not finished, and can be resumed. Never written down.
+    Unfinished,
+}
+
+impl From<SnapshotState> for EndState {
+    fn from(state: SnapshotState) -> Self {
+        match state {
+            SnapshotState::Complete => Self::Complete,
+            SnapshotState::Partial => Self::Partial,
+        }
+    }
+}
+
+/// Writes the report of a run that ended. Somebody else may have done so before: then theirs stands.
+///
+/// # Errors
+/// The store's.
+pub async fn close(store: &dyn Store, report: &RunReport) -> Result<()> {
+    let body = serde_json::to_vec_pretty(report).map_err(|e| Fault::new(Class::Bug, "report.encode", "write a report", e))?;
+    store.put_new(&Key::report(report.run), body.into()).await.map(|_| ())
+}
+
+/// Closes a run that nobody will finish.
+///
+/// # Errors
+/// The store's.
+pub async fn close_abandoned(store: &dyn Store, plan: &Plan, fault: &Fault, now: Timestamp) -> Result<()> {
+    let abandoned = EnvReport { state: EndState::Abandoned, snapshot: None, fault: Some(fault.record()) };
+    let environments = plan.environments.iter().map(|planned| (planned.environment.clone(), abandoned.clone()));
+    let report = RunReport {
+        schema: REPORT_SCHEMA.into(),
+        run: plan.run,
+        verb: plan.verb,
+        trace: plan.trace,
+        planned: plan.created,
+        ended: now,
+        environments: environments.collect(),
+    };
+    close(store, &report).await
+}

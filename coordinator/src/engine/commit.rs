@@ -1,0 +1,229 @@
+//! Assembles what a run captured of one environment, and publishes its manifest: the commit.
+//!
+//! **Ordering**: pages first, the manifest last; all that it names is in the store. **Twice** is once: the manifest is
+//! created, never overwritten, and whoever comes second adopts the first.
+
+use jiff::Timestamp;
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::format::{IndexRef, PageRef, write_page};
+use lakehold_proto::ids::{EnvName, Hash, Kind};
+use lakehold_proto::manifest::{Counts, KindReport, MANIFEST_SCHEMA, Manifest, RunReport, SnapshotState};
+use lakehold_proto::outcome::{Standing, Unlisted};
+use lakehold_proto::plan::{EnvPlan, Plan};
+use lakehold_proto::store::{Key, Put, SharedStore, Store, get_existing};
+use sha2::{Digest as _, Sha256};
+
+use super::drive::EnvEnd;
+use super::state::EnvRun;
+use crate::snapshot::survey::{Against, Survey, survey};
+
+/// Lines on a page: some hundred kilobytes of text, read in one GET.
+const PAGE: usize = 1000;
+
+/// What is to be committed.
+#[derive(Clone, Debug)]
+pub struct Assembly {
+    /// The run's plan.
+    pub plan: Plan,
+    /// The settled run of the environment.
+    pub run: EnvRun,
+    /// Kinds to be accounted for.
+    pub kinds: Vec<Kind>,
+    /// Now.
+    pub committed: Timestamp,
+}
+
+/// Commits one environment. A failure of the store leaves the run unfinished.
+pub async fn commit(store: SharedStore, assembly: Assembly) -> (EnvName, EnvEnd) {
+    let environment = assembly.run.plan().environment.clone();
+    let end = assemble_and_publish(&*store, assembly).await.unwrap_or_else(EnvEnd::Unfinished);
+    (environment, end)
+}
+
+async fn assemble_and_publish(store: &dyn Store, assembly: Assembly) -> Result<EnvEnd> {
+    let plan = assembly.run.plan().clone();
+    let contents = Contents::of(&assembly.run);
+    let pages = write_pages(store, &contents).await?;
+    let base = read_base(store, &plan).await;
+    let against = base.as_ref().map(|base| Against { base, plan: &plan });
+    let surveyed = survey(store, &pages, against).await?;
+    let kinds = account_for(&assembly.kinds, &plan, &contents.unlisted, &surveyed);
+    if let Some(fault) = nothing_usable(&kinds) {
+        return Ok(EnvEnd::Nothing(fault));
+    }
+    let manifest = assemble(&assembly, &plan, kinds, pages, &contents, &surveyed);
+    publish(store, manifest).await.map(|manifest| EnvEnd::Committed(Box::new(manifest)))
+}
+
+/// What the outcomes that count captured, in the order in which it is written down.
+struct Contents {
+    indexes: Vec<IndexRef>,
+    unlisted: Vec<(Kind, Unlisted)>,
+    outcomes: Vec<Key>,
+    tasks: u64,
+}
+
+impl Contents {
+    fn of(run: &EnvRun) -> Self {
+        let (mut indexes, mut unlisted, mut outcomes, mut tasks) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for (by, chosen) in run.chosen() {
+            indexes.extend(chosen.indexes.iter().cloned());
+            unlisted.extend(chosen.unlisted.iter().map(|slice| (by.clone(), slice.clone())));
+            outcomes.extend(chosen.key.clone());
+            tasks += 1;
+        }
+        indexes.sort_by(|a, b| order(&a.by, &a.shard, &a.kind).cmp(&order(&b.by, &b.shard, &b.kind)));
+        unlisted.sort_by(|(a, x), (b, y)| order(a, &x.shard, a).cmp(&order(b, &y.shard, b)));
+        outcomes.sort_unstable();
+        Self { indexes, unlisted, outcomes, tasks }
+    }
+
+    fn outcomes_hash(&self) -> Hash {
+        let mut hasher = Sha256::new();
+        for key in &self.outcomes {
+            hasher.update(key.as_str());
+            hasher.update(b"\n");
+        }
+        Hash::finish(hasher)
+    }
+}
+
+fn order<'a>(by: &'a Kind, shard: &'a lakehold_proto::task::Shard, kind: &'a Kind) -> impl Ord + use<'a> {
+    (by.as_str(), shard.scope.as_str(), shard.bucket.map(|bucket| (bucket.of, bucket.index)), kind.as_str())
+}
+
+async fn write_pages(store: &dyn Store, contents: &Contents) -> Result<Vec<PageRef>> {
+    let mut pages = Vec::new();
+    let indexes = contents.indexes.chunks(PAGE).map(|indexes| write_page(indexes, &[]));
+    let unlisted = contents.unlisted.chunks(PAGE).map(|unlisted| write_page(&[], unlisted));
+    for page in indexes.chain(unlisted) {
+        let (page, bytes) = page?;
+        store.put_new(&Key::index(page.sha256), bytes).await?;
+        pages.push(page);
+    }
+    Ok(pages)
+}
+
+/// The base snapshot's manifest. One that cannot be read costs the comparison, which then counts everything as new.
+async fn read_base(store: &dyn Store, plan: &EnvPlan) -> Option<Manifest> {
+    let base = plan.base.as_ref()?;
+    match crate::snapshot::read_manifest(store, &plan.environment, &base.time, base.snapshot).await {
+        Ok((manifest, hash)) if hash == base.manifest => Some(manifest),
+        Ok(_) => {
+            tracing::warn!(base = %base.snapshot, "the base snapshot's manifest was changed: not compared");
+            None
+        }
+        Err(fault) => {
+            tracing::warn!(%fault, "the base snapshot cannot be read: not compared");
+            None
+        }
+    }
+}
+
+/// Every kind, with what became of it.
+fn account_for(
+    kinds: &[Kind],
+    plan: &EnvPlan,
+    unlisted: &[(Kind, Unlisted)],
+    surveyed: &Survey,
+) -> Vec<KindReport> {
+    let mut seen: Vec<Kind> = kinds.to_vec();
+    // A kind that this program's table does not have (any more) but the run captured is accounted for all the same.
+    seen.extend(surveyed.counts.keys().filter(|kind| !kinds.contains(kind)).cloned());
+    let slices_of = |kind: &Kind| {
+        unlisted.iter().map(|(_, slice)| slice).filter(|slice| slice.kinds.contains(kind)).collect()
+    };
+    seen.iter().map(|kind| account_for_kind(kind, plan, slices_of(kind), surveyed)).collect()
+}
+
+fn account_for_kind(kind: &Kind, plan: &EnvPlan, slices: Vec<&Unlisted>, surveyed: &Survey) -> KindReport {
+    let counted = surveyed.counts.get(kind).copied().unwrap_or_default();
+    let gaps = slices.iter().filter(|slice| slice.standing.is_gap()).count() as u64;
+    let mut report = KindReport {
+        kind: kind.clone(),
+        standing: Standing::Captured,
+        counts: Counts { unlisted: gaps, ..counted },
+        fault: None,
+        permission: None,
+        rule: None,
+    };
+    if let Some(rule) = plan.excluded.get(kind) {
+        report.standing = Standing::Excluded;
+        report.rule = Some(rule.clone());
+        return report;
+    }
+    let whole = slices.iter().find(|slice| slice.shard.scope.is_empty() && slice.shard.bucket.is_none());
+    let worst = whole.or_else(|| slices.iter().max_by_key(|slice| slice.standing));
+    if let Some(slice) = worst {
+        report.fault = Some(slice.fault.clone());
+        report.permission.clone_from(&slice.permission);
+    }
+    if let Some(slice) = whole {
+        report.standing = slice.standing;
+    }
+    report
+}
+
+/// The fault of a run that captured nothing at all and failed at something.
+fn nothing_usable(kinds: &[KindReport]) -> Option<Fault> {
+    let captured =
+        kinds.iter().any(|kind| kind.standing == Standing::Captured && kind.counts.items > kind.counts.gaps);
+    let failed = kinds.iter().filter(|kind| kind.counts.unlisted > 0).find_map(|kind| kind.fault.clone());
+    let fault = failed.filter(|_| !captured)?;
+    Some(Fault::new(
+        fault.class,
+        "run.nothing",
+        "back up the environment",
+        format!("nothing was captured: {}", fault.message),
+    ))
+}
+
+fn assemble(
+    assembly: &Assembly,
+    plan: &EnvPlan,
+    kinds: Vec<KindReport>,
+    pages: Vec<PageRef>,
+    contents: &Contents,
+    surveyed: &Survey,
+) -> Manifest {
+    let hurt = kinds.iter().any(|kind| kind.counts.gaps + kind.counts.unlisted > 0);
+    Manifest {
+        schema: MANIFEST_SCHEMA.into(),
+        snapshot: plan.snapshot,
+        environment: plan.environment.clone(),
+        source: plan.source.clone(),
+        time: plan.time.clone(),
+        state: if hurt { SnapshotState::Partial } else { SnapshotState::Complete },
+        hash: "sha256".into(),
+        cipher: "none".into(),
+        content_root: surveyed.content_root,
+        base: plan.base.clone(),
+        selection: plan.selection.clone(),
+        tags: assembly.plan.tags.clone(),
+        probe: plan.probe.clone(),
+        kinds,
+        pages,
+        run: RunReport {
+            id: assembly.plan.run,
+            trace: assembly.plan.trace,
+            planned: assembly.plan.created,
+            committed: assembly.committed,
+            tasks: contents.tasks,
+            outcomes: contents.outcomes_hash(),
+            figures: assembly.run.figures().clone(),
+            program: concat!("lakehold ", env!("CARGO_PKG_VERSION")).into(),
+        },
+    }
+}
+
+async fn publish(store: &dyn Store, manifest: Manifest) -> Result<Manifest> {
+    let key = Key::manifest(&manifest.environment, &manifest.time, manifest.snapshot);
+    let body = serde_json::to_vec_pretty(&manifest)
+        .map_err(|e| Fault::new(Class::Bug, "commit.encode", "write a manifest", e))?;
+    if store.put_new(&key, body.into()).await? == Put::Created {
+        return Ok(manifest);
+    }
+    let adopted = get_existing(store, &key).await?;
+    serde_json::from_slice(&adopted)
+        .map_err(|e| Fault::new(Class::Integrity, "manifest.damaged", format!("read {key}"), e))
+}

@@ -1,0 +1,6 @@
+//! The engine: one way to carry out a run, whatever its verb.
+
+pub mod commit;
+pub mod drive;
+pub mod state;
+pub mod view;

@@ -1,0 +1,42 @@
+//! What a run looks like from outside while it goes on: for progress displays only.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use lakehold_proto::ids::EnvName;
+
+use super::state::EnvRun;
+
+/// A run's progress by environment.
+#[derive(Debug, Default)]
+pub struct RunView {
+    environments: Mutex<BTreeMap<EnvName, Tasks>>,
+}
+
+/// Tasks of one environment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tasks {
+    /// Known so far; grows while a tree is walked.
+    pub known: usize,
+    /// Settled or lost.
+    pub settled: usize,
+}
+
+impl RunView {
+    /// Takes in how far the runs are. Environments that are not among them any more keep their last figures, as settled.
+    pub fn show(&self, runs: &[EnvRun]) {
+        let mut environments = self.environments.lock().unwrap_or_else(PoisonError::into_inner);
+        for tasks in environments.values_mut() {
+            tasks.settled = tasks.known;
+        }
+        for run in runs {
+            let (known, settled) = run.progress();
+            environments.insert(run.plan().environment.clone(), Tasks { known, settled });
+        }
+    }
+
+    /// How far each environment is.
+    pub fn tasks(&self) -> BTreeMap<EnvName, Tasks> {
+        self.environments.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

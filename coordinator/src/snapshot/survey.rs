@@ -1,0 +1,202 @@
+//! Surveys a snapshot: its content root, and how its items compare with the base snapshot's, in bounded memory.
+//!
+//! Items are hashed into a fixed space (see [`RootLine`]), which is gone through in ranges: each pass reads all indexes and
+//! keeps only the lines of its range, so memory does not grow with the snapshot. Commit and verify share this function.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lakehold_proto::fault::Result;
+use lakehold_proto::format::{ContentRoot, Entry, PageRef, RootLine};
+use lakehold_proto::ids::{Hash, Kind};
+use lakehold_proto::manifest::{Counts, Manifest};
+use lakehold_proto::outcome::Unlisted;
+use lakehold_proto::plan::EnvPlan;
+use lakehold_proto::store::Store;
+use lakehold_proto::task::Bucket;
+
+use super::{index, page};
+
+/// Lines of one snapshot kept in memory at once: about six megabytes.
+const LINES: u64 = 65_536;
+
+/// What a survey found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// The content root.
+    pub content_root: Hash,
+    /// Items by kind. `unlisted` is left at zero: slices are not items.
+    pub counts: BTreeMap<Kind, Counts>,
+}
+
+/// What a snapshot is compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Against<'a> {
+    /// The base snapshot.
+    pub base: &'a Manifest,
+    /// What the new snapshot was to look at. An item of the base that was not met is gone only if it was looked for: not
+    /// when its kind was left out, nor when only some paths were asked for.
+    pub plan: &'a EnvPlan,
+}
+
+impl Against<'_> {
+    fn looked_for(&self, kind: &Kind) -> bool {
+        self.plan.selection.paths.is_empty() && !self.plan.excluded.contains_key(kind)
+    }
+}
+
+/// Surveys the snapshot whose pages these are.
+///
+/// # Errors
+/// The store's; `Integrity` when something that is named is absent or damaged.
+pub async fn survey(store: &dyn Store, pages: &[PageRef], against: Option<Against<'_>>) -> Result<Survey> {
+    let base_pages = against.map_or(&[][..], |against| &against.base.pages);
+    let unknown = Unknown::read(store, pages).await?;
+    let passes = entries(store, pages).await?.max(entries(store, base_pages).await?).div_ceil(LINES).max(1);
+    let mut survey = Survey { content_root: Hash::of(""), counts: BTreeMap::new() };
+    let mut root = ContentRoot::default();
+    for pass in 0..passes {
+        let range = Range { pass, passes };
+        let mut lines = Vec::new();
+        each(store, pages, |kind, entry| lines.extend(range.keep(Line::new(kind, entry)))).await?;
+        lines.extend(unknown.lines.iter().filter(|line| range.holds(&line.root)).cloned());
+        lines.sort_unstable_by_key(|line| line.root);
+        // An item that moved while it was listed may stand in two shards; the least line counts.
+        lines.dedup_by_key(|line| line.root.id);
+        let mut before = Vec::new();
+        each(store, base_pages, |kind, entry| before.extend(range.keep(Line::base(kind, entry, &unknown))))
+            .await?;
+        before.sort_unstable_by_key(|line| line.root);
+        before.dedup_by_key(|line| line.root.id);
+        lines.iter().for_each(|line| root.push(&line.root));
+        count(&lines, &before, against, &mut survey.counts);
+    }
+    survey.content_root = root.finish();
+    Ok(survey)
+}
+
+/// One item, as much of it as is needed to hash and to count it.
+#[derive(Clone, Debug)]
+struct Line {
+    root: RootLine,
+    kind: Kind,
+    /// Zero counts for a slice that was not listed: it is hashed, not counted.
+    counts: Counts,
+    /// For items of the base: whether the slice it lay in is unknown now.
+    unknown: bool,
+}
+
+impl Line {
+    fn new(kind: &Kind, entry: &Entry) -> Self {
+        let counts = Counts {
+            items: 1,
+            gaps: u64::from(!entry.gaps.is_empty()),
+            degraded: u64::from(!entry.degraded.is_empty()),
+            bytes: entry.bytes(),
+            ..Counts::default()
+        };
+        Self { root: RootLine::of_entry(kind, entry), kind: kind.clone(), counts, unknown: false }
+    }
+
+    fn base(kind: &Kind, entry: &Entry, unknown: &Unknown) -> Self {
+        Self { unknown: unknown.covers(kind, entry), ..Self::new(kind, entry) }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Range {
+    pass: u64,
+    passes: u64,
+}
+
+impl Range {
+    fn holds(self, line: &RootLine) -> bool {
+        let [a, b, c, d, e, f, g, h, ..] = line.id;
+        let position = u128::from(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+        (position * u128::from(self.passes)) >> 64 == u128::from(self.pass)
+    }
+
+    fn keep(self, line: Line) -> Option<Line> {
+        self.holds(&line.root).then_some(line)
+    }
+}
+
+fn count(lines: &[Line], before: &[Line], against: Option<Against<'_>>, counts: &mut BTreeMap<Kind, Counts>) {
+    let mut before = before.iter().peekable();
+    let gone = |line: &Line, counts: &mut BTreeMap<Kind, Counts>| {
+        if !line.unknown && against.is_some_and(|against| against.looked_for(&line.kind)) {
+            counts.entry(line.kind.clone()).or_default().gone += 1;
+        }
+    };
+    for line in lines {
+        while let Some(missed) = before.next_if(|earlier| earlier.root.id < line.root.id) {
+            gone(missed, counts);
+        }
+        let counted = counts.entry(line.kind.clone()).or_default();
+        counted.add(&line.counts);
+        match before.next_if(|earlier| earlier.root.id == line.root.id) {
+            // Of an item that was not read, or not read before, nobody knows whether it changed.
+            Some(earlier) if line.counts.gaps + earlier.counts.gaps > 0 => {}
+            Some(earlier) => counted.changed += u64::from(earlier.root.content != line.root.content),
+            None => counted.new += line.counts.items,
+        }
+    }
+    before.for_each(|missed| gone(missed, counts));
+}
+
+/// Slices that were not listed: whatever the base snapshot has in them is unknown now.
+#[derive(Debug, Default)]
+struct Unknown {
+    lines: Vec<Line>,
+    scopes: HashMap<Kind, HashMap<String, Vec<Option<Bucket>>>>,
+}
+
+impl Unknown {
+    async fn read(store: &dyn Store, pages: &[PageRef]) -> Result<Self> {
+        let mut unknown = Self::default();
+        for named in pages.iter().filter(|page| page.unlisted > 0) {
+            for (_, slice) in page(store, named).await?.unlisted {
+                slice.kinds.iter().for_each(|kind| unknown.add(kind, &slice));
+            }
+        }
+        Ok(unknown)
+    }
+
+    fn add(&mut self, kind: &Kind, slice: &Unlisted) {
+        let root = RootLine::of_unlisted(kind, slice);
+        self.lines.push(Line { root, kind: kind.clone(), counts: Counts::default(), unknown: false });
+        let scopes = self.scopes.entry(kind.clone()).or_default();
+        scopes.entry(slice.shard.scope.clone()).or_default().push(slice.shard.bucket);
+    }
+
+    /// Whether the item lies in one of the slices: its name is, or lies below, the slice's scope.
+    fn covers(&self, kind: &Kind, entry: &Entry) -> bool {
+        let Some(scopes) = self.scopes.get(kind) else { return false };
+        let name = &entry.name;
+        let borders = name.char_indices().filter(|(_, c)| matches!(c, '/' | '.')).map(|(at, _)| &name[..at]);
+        let root = name.starts_with('/').then_some("/");
+        let mut above = borders.chain([name.as_str()]).chain(root);
+        let holds = |bucket: &Option<Bucket>| bucket.is_none_or(|bucket| bucket.holds(&entry.key));
+        // The empty scope is all of the kind; for a path the first border gives it, for other names it is asked here.
+        scopes.get("").is_some_and(|buckets| buckets.iter().any(holds))
+            || above.any(|scope| scopes.get(scope).is_some_and(|buckets| buckets.iter().any(holds)))
+    }
+}
+
+async fn entries(store: &dyn Store, pages: &[PageRef]) -> Result<u64> {
+    let mut sum = 0;
+    for named in pages {
+        sum += page(store, named).await?.indexes.iter().map(|index| index.entries).sum::<u64>();
+    }
+    Ok(sum)
+}
+
+/// Reads every entry, an index at a time.
+async fn each(store: &dyn Store, pages: &[PageRef], mut take: impl FnMut(&Kind, &Entry)) -> Result<()> {
+    for named in pages {
+        for named in page(store, named).await?.indexes {
+            let read = index(store, &named).await?;
+            read.entries.iter().for_each(|entry| take(&named.kind, entry));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,373 @@
+//! The loop of every worker slot: receive, execute, upload, report, acknowledge.
+//!
+//! **Ordering**: the outcome is in the store before it is reported, and reported before the delivery is acknowledged; so a
+//! crash at any point costs at most the work of one delivery. **Duplicates** are harmless (each writes an outcome of its
+//! own) and rare (a lock per task keeps two slots from working on one at once). **Shutdown**: a slot stops taking and
+//! finishes what it holds; what is not finished within the grace period is handed back by being dropped.
+//! **After a crash** the queue delivers again, or the coordinator sends again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use lakehold_proto::clock::SharedClock;
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::ids::{EnvName, Nonce, RunId};
+use lakehold_proto::locks::SharedLocks;
+use lakehold_proto::manifest::Manifest;
+use lakehold_proto::outcome::{Figures, Outcome};
+use lakehold_proto::plan::{EnvPlan, Plan};
+use lakehold_proto::queue::{Delivery, QueueName, SharedQueue, decode, encode};
+use lakehold_proto::store::{Key, SharedStore, get_existing};
+use lakehold_proto::task::{Assignment, Report, Reported};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{Instrument as _, error, info_span, warn};
+
+use crate::capture::{BaseSnapshot, Capture, Surroundings, verdict_of};
+use crate::progress::Progress;
+use crate::source::SharedSource;
+
+/// A task that runs longer than this is stopped and tried again: half of a broker's usual acknowledgement timeout.
+pub const DEADLINE: Duration = Duration::from_secs(15 * 60);
+/// How long a lock lives without renewal.
+const LOCK_TTL: Duration = Duration::from_secs(30);
+/// How often it is renewed.
+const RENEWAL: Duration = Duration::from_secs(10);
+/// How often a write to the store is tried before the coordinator is told that it cannot be written.
+const STORE_TRIES: u32 = 5;
+/// Plans kept in memory.
+const PLANS_KEPT: usize = 8;
+
+/// Where a worker gets the source of an environment from.
+#[async_trait]
+pub trait Sources: Send + Sync + std::fmt::Debug {
+    /// The source of `environment`, with its credentials.
+    ///
+    /// # Errors
+    /// `Config` when this worker's configuration does not have it.
+    async fn source(&self, environment: &EnvName) -> Result<SharedSource>;
+}
+
+/// What a worker works with. Cheap to clone; all slots share it.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    /// Where tasks come from.
+    pub queue: SharedQueue,
+    /// Where bytes go.
+    pub store: SharedStore,
+    /// Locks and budgets.
+    pub locks: SharedLocks,
+    /// Time.
+    pub clock: SharedClock,
+    /// Sources by environment.
+    pub sources: Arc<dyn Sources>,
+    /// Live figures.
+    pub progress: Arc<Progress>,
+    /// Plans of the runs worked on.
+    pub plans: Arc<Plans>,
+}
+
+/// Serves `pool` with `slots` slots until `stop` turns true or the queue closes.
+pub async fn serve(worker: Worker, pool: &str, slots: usize, stop: watch::Receiver<bool>) {
+    let mut running = JoinSet::new();
+    for _ in 0..slots.max(1) {
+        running.spawn(slot(worker.clone(), QueueName::tasks(pool), stop.clone()));
+    }
+    while let Some(ended) = running.join_next().await {
+        if let Err(e) = ended {
+            error!(error = %e, "a worker slot ended by a panic");
+        }
+    }
+}
+
+async fn slot(worker: Worker, queue: QueueName, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        let mut consumer = match worker.queue.consume(&queue).await {
+            Ok(consumer) => consumer,
+            Err(fault) => {
+                warn!(%fault, "cannot subscribe; trying again");
+                worker.clock.sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        loop {
+            let next = tokio::select! {
+                biased;
+                _ = stop.wait_for(|&stop| stop) => return,
+                next = consumer.next() => next,
+            };
+            match next {
+                Ok(Some(delivery)) => worker.handle(delivery).await,
+                Ok(None) => return,
+                Err(fault) => {
+                    warn!(%fault, "the subscription was lost; subscribing anew");
+                    worker.clock.sleep(Duration::from_millis(200)).await;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Worker {
+    async fn handle(&self, delivery: Box<dyn Delivery>) {
+        let assignment: Assignment = match decode(delivery.body()) {
+            Ok(assignment) => assignment,
+            Err(fault) => {
+                // Nobody can work on it, and its coordinator will send it again: keeping it would only block the queue.
+                error!(%fault, "a message is no task; it is dropped");
+                return settle(delivery).await;
+            }
+        };
+        let task = &assignment.task;
+        let span = info_span!("task", run.id = %task.run, task.id = %task.id(), environment = %task.environment,
+            kind = %task.kind, shard = %task.shard, attempt = assignment.attempt);
+        self.attempt(delivery, assignment).instrument(span).await;
+    }
+
+    async fn attempt(&self, delivery: Box<dyn Delivery>, assignment: Assignment) {
+        let nonce = Nonce::random();
+        let lock = format!("task/{}", assignment.task.id());
+        self.wait_for_lock(&lock, nonce).await;
+        let mut delivery = Some(delivery);
+        if assignment.long {
+            if let Err(fault) = self.announce(&assignment, nonce).await {
+                warn!(%fault, "cannot announce a long task; handing it back");
+                return;
+            }
+            if let Some(delivery) = delivery.take() {
+                settle(delivery).await;
+            }
+        }
+        let outcome = tokio::select! {
+            outcome = self.execute(assignment.clone(), nonce) => outcome,
+            () = self.keep_lock(&lock, nonce) => return,
+        };
+        let stored = self.store_outcome(&outcome).await;
+        let what = match &stored {
+            Ok(()) => Reported::Outcome,
+            Err(_) => Reported::StoreFailed,
+        };
+        if let Err(fault) = &stored {
+            error!(%fault, "cannot write an outcome to the store");
+        }
+        if let Err(fault) = self.report(&assignment, nonce, what).await {
+            warn!(%fault, "cannot report an outcome; the next listing will find it");
+        }
+        if let Err(fault) = self.locks.release(&lock, nonce).await {
+            warn!(%fault, "cannot release a lock; it ends by itself");
+        }
+        if let Some(delivery) = delivery {
+            settle(delivery).await;
+        }
+    }
+
+    /// Carries the task out, whatever happens in it: a panic or the deadline is an outcome too.
+    async fn execute(&self, assignment: Assignment, nonce: Nonce) -> Outcome {
+        let failed = Outcome {
+            task: assignment.task.clone(),
+            attempt: assignment.attempt,
+            nonce,
+            verdict: verdict_of(&Fault::new(Class::Bug, "worker.panic", "carry out a task", "it panicked")),
+            indexes: Vec::new(),
+            unlisted: Vec::new(),
+            children: Vec::new(),
+            interim: None,
+            figures: Figures::default(),
+            trace: assignment.trace,
+        };
+        let limit = if assignment.long { Duration::MAX } else { DEADLINE };
+        let work = std::panic::AssertUnwindSafe(self.work(assignment, nonce, limit)).catch_unwind();
+        match work.await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(fault)) => {
+                warn!(%fault, "an attempt failed");
+                Outcome { verdict: verdict_of(&fault), ..failed }
+            }
+            Err(_) => failed,
+        }
+    }
+
+    async fn work(&self, assignment: Assignment, nonce: Nonce, limit: Duration) -> Result<Outcome> {
+        let environment = &assignment.task.environment;
+        let known = self.plans.get(&*self.store, assignment.task.run, environment).await?;
+        let source = self.sources.source(environment).await.map_err(|fault| {
+            // Another worker may have them.
+            let detail = format!("this worker cannot reach {environment}: {fault}");
+            Fault::new(
+                Class::Unavailable,
+                "worker.no-credentials",
+                "find the environment's credentials",
+                detail,
+            )
+            .after(Duration::from_secs(2))
+        })?;
+        let around = Surroundings {
+            store: Arc::clone(&self.store),
+            plan: known.plan,
+            base: known.base,
+            done: self.progress.of(environment),
+            clock: Arc::clone(&self.clock),
+        };
+        let mut capture = Capture::open(around, assignment.clone(), nonce).await?;
+        let ended = tokio::select! {
+            ended = source.work(&assignment, &mut capture) => ended,
+            () = self.clock.sleep(limit) => Err(deadline_passed(limit)),
+        };
+        if let Err(fault) = &ended {
+            warn!(%fault, "a task could not be carried out");
+        }
+        capture.finish(ended).await
+    }
+
+    /// Waits until nobody else works on the task. A lock service that is down is no reason to stand still: the worst that
+    /// can happen is that the work is done twice.
+    async fn wait_for_lock(&self, lock: &str, nonce: Nonce) {
+        loop {
+            match self.locks.acquire(lock, nonce, LOCK_TTL).await {
+                Ok(true) => return,
+                Ok(false) => self.clock.sleep(Duration::from_millis(500)).await,
+                Err(fault) => {
+                    warn!(%fault, "no lock to be had; going on without");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Renews the lock for ever; returns when it was lost to somebody else, who now does the work.
+    async fn keep_lock(&self, lock: &str, nonce: Nonce) {
+        loop {
+            self.clock.sleep(RENEWAL).await;
+            match self.locks.acquire(lock, nonce, LOCK_TTL).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    warn!("the lock of this task went to another worker; leaving it the work");
+                    return;
+                }
+                Err(fault) => warn!(%fault, "cannot renew a lock; going on without"),
+            }
+        }
+    }
+
+    async fn announce(&self, assignment: &Assignment, nonce: Nonce) -> Result<()> {
+        let task = &assignment.task;
+        let key = Key::started(task.run, task.id(), assignment.attempt, nonce);
+        self.store.put_new(&key, bytes::Bytes::new()).await?;
+        self.report(assignment, nonce, Reported::Started).await
+    }
+
+    async fn store_outcome(&self, outcome: &Outcome) -> Result<()> {
+        let body = encode_outcome(outcome)?;
+        let key = outcome.key();
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            match self.store.put_new(&key, body.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(fault) if tried >= STORE_TRIES || !fault.class.may_retry() => return Err(fault),
+                Err(_) => self.clock.sleep(Duration::from_millis(100 << tried)).await,
+            }
+        }
+    }
+
+    async fn report(&self, assignment: &Assignment, nonce: Nonce, what: Reported) -> Result<()> {
+        let report = Report { task: assignment.task.id(), attempt: assignment.attempt, nonce, what };
+        self.queue.publish(&assignment.reply_to, encode(&report)?).await
+    }
+}
+
+/// The bytes of an outcome as it lies in the store.
+///
+/// # Errors
+/// `Bug` when it cannot be written.
+pub fn encode_outcome(outcome: &Outcome) -> Result<bytes::Bytes> {
+    serde_json::to_vec(outcome)
+        .map(Into::into)
+        .map_err(|e| Fault::new(Class::Bug, "worker.encode", "write an outcome", e))
+}
+
+fn deadline_passed(limit: Duration) -> Fault {
+    let detail = format!("it did not end within {} minutes", limit.as_secs() / 60);
+    Fault::new(Class::Unavailable, "worker.deadline", "carry out a task", detail)
+}
+
+async fn settle(delivery: Box<dyn Delivery>) {
+    if let Err(fault) = delivery.acknowledge().await {
+        warn!(%fault, "cannot acknowledge; it will be delivered again, which is harmless");
+    }
+}
+
+/// Plans of runs, read once for each run.
+#[derive(Debug, Default)]
+pub struct Plans {
+    kept: Mutex<Vec<(RunId, Arc<PlansOfRun>)>>,
+}
+
+type PlansOfRun = HashMap<EnvName, Known>;
+
+#[derive(Clone, Debug)]
+struct Known {
+    plan: Arc<EnvPlan>,
+    base: Option<Arc<BaseSnapshot>>,
+}
+
+impl Plans {
+    async fn get(
+        &self,
+        store: &dyn lakehold_proto::store::Store,
+        run: RunId,
+        environment: &EnvName,
+    ) -> Result<Known> {
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept().iter().find(|(id, _)| *id == run).map(|(_, plans)| Arc::clone(plans));
+        let plans = match found {
+            Some(plans) => plans,
+            None => {
+                let read = Arc::new(read_plan(store, run).await?);
+                let mut kept = kept();
+                kept.insert(0, (run, Arc::clone(&read)));
+                kept.truncate(PLANS_KEPT);
+                read
+            }
+        };
+        plans.get(environment).cloned().ok_or_else(|| {
+            let detail = format!("the plan of {run} does not have {environment}");
+            Fault::new(Class::Integrity, "worker.foreign-task", "find the plan of a task", detail)
+        })
+    }
+}
+
+async fn read_plan(store: &dyn lakehold_proto::store::Store, run: RunId) -> Result<PlansOfRun> {
+    let key = Key::plan(run);
+    let damaged =
+        |e: serde_json::Error| Fault::new(Class::Integrity, "plan.damaged", format!("read {key}"), e);
+    let plan: Plan = serde_json::from_slice(&get_existing(store, &key).await?).map_err(damaged)?;
+    let mut plans = HashMap::new();
+    for plan in plan.environments {
+        let base = read_base(store, &plan).await;
+        plans.insert(plan.environment.clone(), Known { plan: Arc::new(plan), base });
+    }
+    Ok(plans)
+}
+
+/// A base that cannot be read costs a full capture, not the run.
+async fn read_base(store: &dyn lakehold_proto::store::Store, plan: &EnvPlan) -> Option<Arc<BaseSnapshot>> {
+    let base = plan.base.as_ref()?;
+    let key = Key::manifest(&plan.environment, &base.time, base.snapshot);
+    let read = lakehold_proto::store::get_hashed(store, &key, base.manifest).await;
+    let parsed = read.and_then(|bytes| {
+        serde_json::from_slice::<Manifest>(&bytes)
+            .map_err(|e| Fault::new(Class::Integrity, "manifest.damaged", format!("read {key}"), e))
+    });
+    match parsed {
+        Ok(manifest) => Some(Arc::new(BaseSnapshot::new(manifest))),
+        Err(fault) => {
+            warn!(%fault, "the base snapshot cannot be read: capturing everything anew");
+            None
+        }
+    }
+}
