@@ -11,9 +11,11 @@
 #![allow(dead_code, reason = "the domains that use these parts are being written")]
 
 mod api;
+mod archive;
 mod calls;
 mod chain;
 mod clock;
+mod content;
 mod errors;
 mod faults;
 mod identity;
@@ -25,6 +27,7 @@ mod rng;
 mod router;
 mod sim;
 mod state;
+mod tree;
 
 pub use calls::{CallCount, CallReport, SecondCount};
 pub use clock::Clock;

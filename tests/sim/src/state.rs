@@ -17,6 +17,7 @@ use crate::identity::Identities;
 use crate::limits::Limiter;
 use crate::rng::{self, Rng};
 use crate::sim::{Cloud, SimConfig};
+use crate::tree::Tree;
 
 /// Everything one simulator holds.
 pub(crate) struct World {
@@ -41,6 +42,7 @@ pub(crate) struct Workspace {
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) calls: Calls,
     store: Mutex<Store>,
+    tree: Mutex<Tree>,
     serial: AtomicU64,
     requests: AtomicU64,
 }
@@ -48,6 +50,8 @@ pub(crate) struct Workspace {
 /// An account: what workspaces of one customer share.
 pub(crate) struct Account {
     pub(crate) id: String,
+    /// Seed of the people of this account.
+    pub(crate) seed: u64,
 }
 
 /// A Unity Catalog metastore; many workspaces may be attached to one.
@@ -62,7 +66,7 @@ pub(crate) struct Metastore {
 
 impl Account {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { id: Rng::of(seed, "account", 0).uuid() }
+        Self { id: Rng::of(seed, "account", 0).uuid(), seed }
     }
 }
 
@@ -108,6 +112,7 @@ impl Workspace {
             limiter: Arc::new(Limiter::new(config.limits.clone())),
             calls: Calls::default(),
             store: Mutex::default(),
+            tree: Mutex::default(),
             serial: AtomicU64::new(0),
             requests: AtomicU64::new(0),
         }
@@ -116,6 +121,11 @@ impl Workspace {
     /// The documents; never held across an await, since handlers are synchronous.
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         lock(&self.store)
+    }
+
+    /// The workspace tree. Whoever needs both locks takes this one first.
+    pub(crate) fn tree(&self) -> MutexGuard<'_, Tree> {
+        lock(&self.tree)
     }
 
     /// A generator for a new id: the n-th new thing of a seed always gets the same one.

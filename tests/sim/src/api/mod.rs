@@ -5,12 +5,26 @@ pub(crate) mod cluster_policies;
 mod control;
 pub(crate) mod instance_pools;
 
+pub(crate) mod permissions;
+pub(crate) mod scim;
+mod scim_query;
+pub(crate) mod workspace;
+mod workspace_import;
+
 use crate::router::Routes;
 
 /// Every route of a workspace.
 pub(crate) fn routes() -> Routes {
     let mut routes = Routes::default();
-    for domain in [control::routes, auth::routes, instance_pools::routes, cluster_policies::routes] {
+    for domain in [
+        control::routes,
+        auth::routes,
+        instance_pools::routes,
+        cluster_policies::routes,
+        workspace::routes,
+        scim::routes,
+        permissions::routes,
+    ] {
         domain(&mut routes);
     }
     routes

@@ -4,13 +4,18 @@
 //! A row makes its n-th item from (seed, kind, n) alone, so the same seed gives the same workspace.
 
 mod compute;
+mod identity;
 pub(crate) mod names;
+mod tree;
+
+pub(crate) use tree::home;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::scim;
 use crate::rng::Rng;
 use crate::sim::{Cloud, SimError};
 use crate::state::{Workspace, World};
@@ -97,10 +102,13 @@ impl Maker<'_> {
 }
 
 /// All rows, referred-to kinds first.
-const KINDS: &[&[Kind]] = &[compute::KINDS];
+const KINDS: &[&[Kind]] = &[identity::KINDS, tree::KINDS, compute::KINDS];
 
 /// What every workspace has, also an empty one.
-const BASES: &[fn(&Maker<'_>)] = &[compute::base];
+const BASES: &[fn(&Maker<'_>)] = &[|m| scim::base(m.ws), tree::base, compute::base];
+
+/// What `--hostile` adds besides hostile names of generated items.
+const HOSTILE: &[fn(&Maker<'_>)] = &[tree::hostile];
 
 pub(crate) fn kinds() -> impl Iterator<Item = &'static Kind> {
     KINDS.iter().flat_map(|k| k.iter())
@@ -129,6 +137,11 @@ pub(crate) fn populate(world: &World, ws: &Arc<Workspace>) {
     let maker = maker(world, ws, EPOCH_MS);
     for base in BASES {
         base(&maker);
+    }
+    if world.config.hostile && world.config.population != Population::Empty {
+        for hostile in HOSTILE {
+            hostile(&maker);
+        }
     }
     for kind in kinds() {
         for n in 0..count(&world.config.population, kind) {
