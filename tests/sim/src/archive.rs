@@ -37,6 +37,9 @@ pub(crate) fn zip(entries: &[(String, Bytes)]) -> Bytes {
 
 /// The stored entries of a zip, or `None` if it is none or compressed.
 pub(crate) fn unzip(bytes: &[u8]) -> Option<Vec<(String, Bytes)>> {
+    if !bytes.starts_with(b"PK") {
+        return None;
+    }
     let mut entries = Vec::new();
     let mut at = 0;
     let u16_at = |i: usize| bytes.get(i..i + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));

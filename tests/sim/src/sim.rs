@@ -222,7 +222,7 @@ impl Drop for Sim {
     }
 }
 
-fn make(config: SimConfig) -> Result<World, SimError> {
+pub(crate) fn make(config: SimConfig) -> Result<World, SimError> {
     let faults = Faults::default();
     for fault in &config.faults {
         faults.add(fault.clone())?;

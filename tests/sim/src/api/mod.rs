@@ -2,8 +2,16 @@
 
 mod auth;
 pub(crate) mod cluster_policies;
+pub(crate) mod clusters;
 mod control;
+pub(crate) mod global_init_scripts;
 pub(crate) mod instance_pools;
+pub(crate) mod instance_profiles;
+pub(crate) mod jobs;
+pub(crate) mod libraries;
+pub(crate) mod pipelines;
+pub(crate) mod repos;
+mod settings;
 
 pub(crate) mod permissions;
 pub(crate) mod scim;
@@ -24,6 +32,14 @@ pub(crate) fn routes() -> Routes {
         workspace::routes,
         scim::routes,
         permissions::routes,
+        clusters::routes,
+        libraries::routes,
+        global_init_scripts::routes,
+        instance_profiles::routes,
+        jobs::routes,
+        pipelines::routes,
+        repos::routes,
+        settings::routes,
     ] {
         domain(&mut routes);
     }

@@ -351,7 +351,9 @@ fn apply(
         match after.iter_mut().find(|e| same(e)) {
             // Section 3.0: one level per principal.
             Some(_) if replace => {
-                return Err(ApiError::invalid(format!("Multiple permissions for the same principal: {name}")));
+                return Err(ApiError::invalid(format!(
+                    "Multiple permissions for the same principal: {name}"
+                )));
             }
             Some(old) => {
                 let rank = |e: &Value| t.levels.iter().position(|l| e["permission_level"] == *l);

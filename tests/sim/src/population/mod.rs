@@ -7,7 +7,9 @@ mod compute;
 mod identity;
 pub(crate) mod names;
 mod tree;
+mod workloads;
 
+pub(crate) use compute::node_type;
 pub(crate) use tree::home;
 
 use std::collections::BTreeMap;
@@ -102,7 +104,7 @@ impl Maker<'_> {
 }
 
 /// All rows, referred-to kinds first.
-const KINDS: &[&[Kind]] = &[identity::KINDS, tree::KINDS, compute::KINDS];
+const KINDS: &[&[Kind]] = &[identity::KINDS, tree::KINDS, compute::KINDS, workloads::KINDS];
 
 /// What every workspace has, also an empty one.
 const BASES: &[fn(&Maker<'_>)] = &[|m| scim::base(m.ws), tree::base, compute::base];
