@@ -1,5 +1,6 @@
 //! The coordinator: plan, dispatch, collect, commit, report.
 
+pub mod backup;
 pub mod engine;
 pub mod plan;
 pub mod snapshot;

@@ -76,17 +76,31 @@ impl From<SnapshotState> for EndState {
 /// # Errors
 /// The store's.
 pub async fn close(store: &dyn Store, report: &RunReport) -> Result<()> {
-    let body = serde_json::to_vec_pretty(report).map_err(|e| Fault::new(Class::Bug, "report.encode", "write a report", e))?;
+    let body = serde_json::to_vec_pretty(report)
+        .map_err(|e| Fault::new(Class::Bug, "report.encode", "write a report", e))?;
     store.put_new(&Key::report(report.run), body.into()).await.map(|_| ())
 }
 
-/// Closes a run that nobody will finish.
+/// Closes a run that nobody will finish. Environments whose snapshots it did commit keep them.
 ///
 /// # Errors
 /// The store's.
 pub async fn close_abandoned(store: &dyn Store, plan: &Plan, fault: &Fault, now: Timestamp) -> Result<()> {
-    let abandoned = EnvReport { state: EndState::Abandoned, snapshot: None, fault: Some(fault.record()) };
-    let environments = plan.environments.iter().map(|planned| (planned.environment.clone(), abandoned.clone()));
+    let mut environments = BTreeMap::new();
+    for planned in &plan.environments {
+        let name = &planned.environment;
+        let report = match crate::snapshot::read_manifest(store, name, &planned.time, planned.snapshot).await
+        {
+            Ok((manifest, _)) => {
+                EnvReport { state: manifest.state.into(), snapshot: Some(manifest.snapshot), fault: None }
+            }
+            Err(missing) if missing.class == Class::Integrity => {
+                EnvReport { state: EndState::Abandoned, snapshot: None, fault: Some(fault.record()) }
+            }
+            Err(fault) => return Err(fault),
+        };
+        environments.insert(name.clone(), report);
+    }
     let report = RunReport {
         schema: REPORT_SCHEMA.into(),
         run: plan.run,
@@ -94,7 +108,7 @@ pub async fn close_abandoned(store: &dyn Store, plan: &Plan, fault: &Fault, now:
         trace: plan.trace,
         planned: plan.created,
         ended: now,
-        environments: environments.collect(),
+        environments,
     };
     close(store, &report).await
 }

@@ -58,3 +58,28 @@ pub async fn page(store: &dyn Store, page: &PageRef) -> Result<Page> {
 pub async fn index(store: &dyn Store, index: &IndexRef) -> Result<Index> {
     read_index(&get_hashed(store, &Key::index(index.sha256), index.sha256).await?)
 }
+
+/// A snapshot as a listing of the store tells it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListedSnapshot {
+    /// Its time, as in its key.
+    pub time: String,
+    /// Its id.
+    pub snapshot: SnapshotId,
+}
+
+/// The snapshots of an environment, oldest first. One folder is one snapshot if and only if its manifest is there, which
+/// whoever reads it finds out; nothing but a commit ever makes such a folder.
+///
+/// # Errors
+/// The store's.
+pub async fn list(store: &dyn Store, environment: &EnvName) -> Result<Vec<ListedSnapshot>> {
+    let folders = store.list_folders(&format!("snapshots/{environment}/")).await?;
+    let parse = |folder: &String| {
+        let (time, id) = folder.split_once('-')?;
+        Some(ListedSnapshot { time: time.to_owned(), snapshot: id.parse().ok()? })
+    };
+    let mut listed: Vec<_> = folders.iter().filter_map(parse).collect();
+    listed.sort_unstable();
+    Ok(listed)
+}

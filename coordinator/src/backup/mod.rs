@@ -1,0 +1,282 @@
+//! The backup verb: which environments, from which base, under which locks; then plan, carry out, report.
+
+pub mod report;
+pub mod unfinished;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::ids::{EnvName, Kind, RunId, SnapshotId, TraceId};
+use lakehold_proto::manifest::Manifest;
+use lakehold_proto::plan::{BaseRef, EnvPlan, Plan, Probe, Selection};
+use lakehold_proto::store::{DirectoryStore, EnvironmentLock, Key, Put, Store};
+use lakehold_worker::serve::Sources;
+use lakehold_worker::source::SharedSource;
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::engine::drive::{Engine, EnvEnd};
+use crate::engine::view::RunView;
+use crate::plan::{self, EnvFacts, RunHead, check};
+use crate::snapshot;
+use report::{EndState, EnvReport, REPORT_SCHEMA, RunReport};
+use unfinished::Wanted;
+
+/// What a person asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Which environments.
+    pub environments: Vec<EnvName>,
+    /// What of each.
+    pub selection: Selection,
+    /// Words for the snapshots.
+    pub tags: Vec<String>,
+    /// Go on with an unfinished run, whatever its age and scope.
+    pub resume: bool,
+}
+
+/// What a backup works with.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    /// Store, queue, locks, clock.
+    pub engine: Engine,
+    /// Sources by environment.
+    pub sources: Arc<dyn Sources>,
+    /// The pool of each environment that is not in the default one.
+    pub pools: HashMap<EnvName, String>,
+    /// The store as a directory, where it is one: then each environment is locked by the operating system.
+    pub directory: Option<DirectoryStore>,
+}
+
+/// A run that is planned and may be carried out.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// Whether it was found unfinished.
+    pub resumed: bool,
+    /// Environments that cannot take part, and why.
+    pub refused: BTreeMap<EnvName, Fault>,
+    kinds: HashMap<EnvName, Vec<Kind>>,
+    locks: Vec<EnvironmentLock>,
+}
+
+/// How a backup ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The run; `None` when no environment could take part.
+    pub plan: Option<Plan>,
+    /// How it ended for each environment that was asked for.
+    pub environments: BTreeMap<EnvName, EnvEnd>,
+}
+
+impl Backup {
+    /// Finds out what is there and plans; changes nothing in the store but to close runs that were abandoned. One
+    /// environment that cannot take part does not stop the others.
+    ///
+    /// # Errors
+    /// Those that concern all: the store cannot be read, `--resume` finds nothing to go on with.
+    pub async fn plan(&self, request: &Request) -> Result<Planned> {
+        let mut refused = BTreeMap::new();
+        let locks = self.lock(&request.environments, &mut refused);
+        let free: Vec<EnvName> =
+            request.environments.iter().filter(|name| !refused.contains_key(*name)).cloned().collect();
+        if let Some(plan) = self.unfinished(request, &free).await? {
+            let kinds = self.kinds(&plan, &mut refused).await;
+            return Ok(Planned { plan, resumed: true, refused, kinds, locks });
+        }
+        let facts = self.facts(request, &free, &mut refused).await;
+        let now = self.engine.clock.now();
+        let head = RunHead {
+            run: RunId::new(now),
+            trace: TraceId::random(),
+            created: now,
+            tags: request.tags.clone(),
+        };
+        let kinds = facts.iter().map(|(facts, kinds)| (facts.environment.clone(), kinds.clone())).collect();
+        let plan = plan::backup(head, facts.into_iter().map(|(facts, _)| facts).collect());
+        let planned = Planned { plan, resumed: false, refused, kinds, locks };
+        check::check(&planned.plan, |environment| planned.kinds_of(environment))?;
+        Ok(planned)
+    }
+
+    /// Opens the run in the store, carries it out, and writes its report.
+    ///
+    /// # Errors
+    /// Those after which nothing can go on. The run can be resumed after each of them.
+    pub async fn carry_out(
+        &self,
+        planned: Planned,
+        view: &RunView,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Ended> {
+        let Planned { plan, refused, kinds, locks, .. } = planned;
+        let mut environments: BTreeMap<_, _> =
+            refused.into_iter().map(|(name, fault)| (name, EnvEnd::Nothing(fault))).collect();
+        if plan.environments.is_empty() {
+            return Ok(Ended { plan: None, environments });
+        }
+        open_run(&*self.engine.store, &plan).await?;
+        info!(run.id = %plan.run, trace = %plan.trace, environments = plan.environments.len(), "run opened");
+        environments.extend(self.engine.carry_out(&plan, &kinds, view, stop).await?);
+        if !environments.values().any(|end| matches!(end, EnvEnd::Unfinished(_))) {
+            let ended = report_of(&plan, &environments, self.engine.clock.now());
+            report::close(&*self.engine.store, &ended).await?;
+        }
+        drop(locks);
+        Ok(Ended { plan: Some(plan), environments })
+    }
+
+    fn lock(&self, environments: &[EnvName], refused: &mut BTreeMap<EnvName, Fault>) -> Vec<EnvironmentLock> {
+        let Some(directory) = &self.directory else { return Vec::new() };
+        let holder = format!("process {} since {}", std::process::id(), self.engine.clock.now());
+        let mut locks = Vec::new();
+        for environment in environments {
+            match directory.lock_environment(environment, &holder) {
+                Ok(lock) => locks.push(lock),
+                Err(fault) => _ = refused.insert(environment.clone(), fault),
+            }
+        }
+        locks
+    }
+
+    async fn unfinished(&self, request: &Request, free: &[EnvName]) -> Result<Option<Plan>> {
+        let wanted = Wanted { environments: free, selection: &request.selection, asked: request.resume };
+        let found = unfinished::adopt(&*self.engine.store, wanted, self.engine.clock.now()).await?;
+        if found.is_none() && request.resume && !free.is_empty() {
+            let detail = "the store has no unfinished run of these environments";
+            return Err(Fault::new(Class::Absent, "run.nothing-to-resume", "resume a backup", detail)
+                .hint("leave out --resume to begin a new one"));
+        }
+        Ok(found)
+    }
+
+    /// The kinds of each environment of a plan that was found; environments without a source cannot go on here.
+    async fn kinds(
+        &self,
+        plan: &Plan,
+        refused: &mut BTreeMap<EnvName, Fault>,
+    ) -> HashMap<EnvName, Vec<Kind>> {
+        let mut kinds = HashMap::new();
+        for planned in &plan.environments {
+            match self.sources.source(&planned.environment).await {
+                Ok(source) => _ = kinds.insert(planned.environment.clone(), source.kinds()),
+                Err(fault) => _ = refused.insert(planned.environment.clone(), fault),
+            }
+        }
+        kinds
+    }
+
+    async fn facts(
+        &self,
+        request: &Request,
+        environments: &[EnvName],
+        refused: &mut BTreeMap<EnvName, Fault>,
+    ) -> Vec<(EnvFacts, Vec<Kind>)> {
+        let found =
+            environments.iter().map(|name| async move { (name.clone(), self.facts_of(request, name).await) });
+        let mut facts = Vec::new();
+        for (environment, found) in futures::future::join_all(found).await {
+            match found {
+                Ok(found) => facts.push(found),
+                Err(fault) => _ = refused.insert(environment, fault),
+            }
+        }
+        facts
+    }
+
+    async fn facts_of(&self, request: &Request, environment: &EnvName) -> Result<(EnvFacts, Vec<Kind>)> {
+        let source: SharedSource = self.sources.source(environment).await?;
+        let (probe, before) = futures::try_join!(source.probe(), self.before(environment))?;
+        let begins = source.plan(&request.selection, &probe, before.manifest.as_ref())?;
+        let facts = EnvFacts {
+            environment: environment.clone(),
+            source: source.name().into(),
+            pool: self.pools.get(environment).cloned().unwrap_or_else(|| "default".into()),
+            snapshot: SnapshotId::new(self.engine.clock.now()),
+            probe: Probe { warnings: warnings(probe.warnings, &before), ..probe },
+            selection: request.selection.clone(),
+            begins,
+            base: before.base,
+            newest: before.newest,
+        };
+        Ok((facts, source.kinds()))
+    }
+
+    /// What the store has of an environment: its latest full snapshot, and the time of its newest of any sort.
+    async fn before(&self, environment: &EnvName) -> Result<Before> {
+        let store = &*self.engine.store;
+        let mut before = Before::default();
+        for listed in snapshot::list(store, environment).await?.into_iter().rev() {
+            before.newest.get_or_insert_with(|| listed.time.clone());
+            match snapshot::read_manifest(store, environment, &listed.time, listed.snapshot).await {
+                Ok((manifest, _)) if manifest.is_scoped() => {}
+                Ok((manifest, hash)) => {
+                    before.base =
+                        Some(BaseRef { snapshot: listed.snapshot, time: listed.time, manifest: hash });
+                    before.manifest = Some(manifest);
+                    break;
+                }
+                Err(fault) if fault.class == Class::Integrity => before.damaged.push(fault.to_string()),
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(before)
+    }
+}
+
+impl Planned {
+    fn kinds_of(&self, environment: &EnvPlan) -> Vec<Kind> {
+        self.kinds.get(&environment.environment).cloned().unwrap_or_default()
+    }
+}
+
+#[derive(Default)]
+struct Before {
+    base: Option<BaseRef>,
+    manifest: Option<Manifest>,
+    newest: Option<String>,
+    damaged: Vec<String>,
+}
+
+fn warnings(mut warnings: Vec<String>, before: &Before) -> Vec<String> {
+    let damaged = before
+        .damaged
+        .iter()
+        .map(|fault| format!("an earlier snapshot is damaged and is passed over: {fault}"));
+    warnings.extend(damaged);
+    warnings
+}
+
+/// Writes the plan down. From here on a crash can be resumed.
+async fn open_run(store: &dyn Store, plan: &Plan) -> Result<()> {
+    let body = serde_json::to_vec_pretty(plan)
+        .map_err(|e| Fault::new(Class::Bug, "plan.encode", "write a plan", e))?;
+    match store.put_new(&Key::plan(plan.run), body.into()).await? {
+        Put::Created | Put::Existed => Ok(()),
+    }
+}
+
+fn report_of(plan: &Plan, environments: &BTreeMap<EnvName, EnvEnd>, ended: jiff::Timestamp) -> RunReport {
+    let of = |end: &EnvEnd| match end {
+        EnvEnd::Committed(manifest) => {
+            EnvReport { state: manifest.state.into(), snapshot: Some(manifest.snapshot), fault: None }
+        }
+        EnvEnd::Nothing(fault) => {
+            EnvReport { state: EndState::Failed, snapshot: None, fault: Some(fault.record()) }
+        }
+        EnvEnd::Unfinished(fault) => {
+            EnvReport { state: EndState::Unfinished, snapshot: None, fault: Some(fault.record()) }
+        }
+    };
+    RunReport {
+        schema: REPORT_SCHEMA.into(),
+        run: plan.run,
+        verb: plan.verb,
+        trace: plan.trace,
+        planned: plan.created,
+        ended,
+        environments: environments.iter().map(|(name, end)| (name.clone(), of(end))).collect(),
+    }
+}

@@ -1,0 +1,10 @@
+//! All suites, one module each.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a broken promise ends a test"
+)]
+
+mod schedules;

@@ -1,0 +1,409 @@
+//! Seeded schedules of the pure core: everything that queues, workers, leases and coordinators may do to a run, in any
+//! order, ends in the same content. A failing seed replays exactly: `LAKEHOLD_SEED=n`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lakehold::engine::state::{EnvRun, SILENCE, Start, fold};
+use lakehold_proto::clock::Tick;
+use lakehold_proto::fault::{Class, Fault};
+use lakehold_proto::format::IndexRef;
+use lakehold_proto::ids::{Hash, Kind, Nonce, RunId, SnapshotId, TaskId, TraceId};
+use lakehold_proto::outcome::{Figures, Outcome, Verdict};
+use lakehold_proto::plan::{EnvPlan, Estimate, PLAN_SCHEMA, Plan, Probe, Selection};
+use lakehold_proto::queue::QueueName;
+use lakehold_proto::store::Key;
+use lakehold_proto::task::{Assignment, LEASE_SILENCE, Shard, Task, TaskSpec, Verb};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+
+const SEEDS: u64 = 3000;
+
+#[test]
+fn every_schedule_ends_in_the_same_content() {
+    let seeds = match std::env::var("LAKEHOLD_SEED") {
+        Ok(seed) => seed.parse().map(|seed| seed..seed + 1).unwrap(),
+        Err(_) => 0..SEEDS,
+    };
+    let (mut whole, mut all) = (0, 0);
+    for seed in seeds {
+        let ended = std::panic::catch_unwind(|| World::new(seed).run());
+        let Ok(complete) = ended else { panic!("seed {seed}: replay it with LAKEHOLD_SEED={seed}") };
+        whole += u64::from(complete);
+        all += 1;
+    }
+    // Troubles may use up the attempts of a task, but only rarely: otherwise this test would prove little.
+    assert!(whole * 10 >= all * 8, "only {whole} of {all} runs were complete");
+}
+
+/// What the tree of tasks is, whoever asks: kinds by depth, a long task, and a second stage.
+fn children_of(task: &Task) -> Vec<TaskSpec> {
+    let depth = task.shard.scope.matches('/').count();
+    let below = |n: usize| TaskSpec {
+        shard: Shard::under(format!("{}/{n}", task.shard.scope)),
+        ..spec(task.kind.as_str())
+    };
+    match (task.kind.as_str(), depth) {
+        ("tree", 0..=2) => (0..=depth + 1).map(below).collect(),
+        ("session", 0) => (0..3).map(|n| TaskSpec { kind: Kind::of("table"), ..below(n) }).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn spec(kind: &str) -> TaskSpec {
+    let kind = Kind::named(kind);
+    TaskSpec {
+        yields: vec![kind.clone()],
+        kind,
+        shard: Shard::whole(),
+        stage: 0,
+        long: false,
+        input: Vec::new(),
+    }
+}
+
+fn plan() -> Plan {
+    let now = Timestamp::UNIX_EPOCH;
+    let roots = vec![
+        spec("flat"),
+        spec("tree"),
+        TaskSpec { long: true, ..spec("session") },
+        TaskSpec { stage: 1, ..spec("owner") },
+    ];
+    Plan {
+        schema: PLAN_SCHEMA.into(),
+        run: RunId::new(now),
+        verb: Verb::Backup,
+        created: now,
+        trace: TraceId::random(),
+        tags: Vec::new(),
+        environments: vec![EnvPlan {
+            environment: "prod".parse().unwrap(),
+            source: "synthetic".into(),
+            pool: "default".into(),
+            snapshot: SnapshotId::new(now),
+            time: "19700101T000000Z".into(),
+            base: None,
+            selection: Selection::default(),
+            excluded: BTreeMap::new(),
+            probe: Probe::default(),
+            roots,
+            window: 5,
+            estimate: Estimate::default(),
+        }],
+    }
+}
+
+/// A delivery being worked on.
+struct Working {
+    assignment: Assignment,
+    nonce: Nonce,
+    /// Interim outcomes a long task has stored.
+    interims: u32,
+}
+
+/// Store, queue, workers and coordinators, all at the mercy of one seed.
+struct World {
+    dice: StdRng,
+    plan: Plan,
+    now: Duration,
+    nonces: u64,
+    queue: Vec<Assignment>,
+    working: Vec<Working>,
+    stored: BTreeMap<Key, Outcome>,
+    starts: Vec<Start>,
+    reports: Vec<Key>,
+    started_reports: Vec<Start>,
+    coordinators: Vec<EnvRun>,
+    /// Troubles left: after them the world is kind, so that every schedule ends.
+    troubles: u32,
+    retries: HashMap<TaskId, u32>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let plan = plan();
+        let environment = plan.environments[0].clone();
+        let coordinators =
+            (0..dice.random_range(1..=2)).map(|_| EnvRun::new(&plan, environment.clone())).collect();
+        let troubles = dice.random_range(0..60);
+        Self {
+            dice,
+            plan,
+            now: Duration::ZERO,
+            nonces: 0,
+            queue: Vec::new(),
+            working: Vec::new(),
+            stored: BTreeMap::new(),
+            starts: Vec::new(),
+            reports: Vec::new(),
+            started_reports: Vec::new(),
+            coordinators,
+            troubles,
+            retries: HashMap::new(),
+        }
+    }
+
+    /// Whether the snapshot was complete in the end.
+    fn run(mut self) -> bool {
+        for _ in 0..20_000 {
+            if let Some(committed) = self.try_commit() {
+                check(&committed);
+                return !committed.is_empty();
+            }
+            self.dispatch();
+            self.something_happens();
+        }
+        panic!("the run did not end");
+    }
+
+    fn tick(&self) -> Tick {
+        Tick::at(self.now)
+    }
+
+    fn trouble(&mut self, chance: f64) -> bool {
+        let strikes = self.troubles > 0 && self.dice.random_bool(chance);
+        self.troubles -= u32::from(strikes);
+        strikes
+    }
+
+    fn dispatch(&mut self) {
+        let reply_to = QueueName::replies(self.plan.run);
+        for at in 0..self.coordinators.len() {
+            let tick = self.tick();
+            for assignment in self.coordinators[at].due(&reply_to, tick).unwrap() {
+                if self.trouble(0.1) {
+                    self.queue.push(assignment.clone());
+                }
+                if !self.trouble(0.1) {
+                    self.queue.push(assignment);
+                }
+            }
+        }
+    }
+
+    fn something_happens(&mut self) {
+        self.now += Duration::from_millis(self.dice.random_range(1..500));
+        match self.dice.random_range(0..8) {
+            0 | 1 => self.take(),
+            2 | 3 => self.work(),
+            4 | 5 => self.hear(),
+            6 => self.watch(),
+            _ => self.disaster(),
+        }
+        if self.queue.is_empty()
+            && self.working.is_empty()
+            && self.reports.is_empty()
+            && self.started_reports.is_empty()
+        {
+            // Nothing will happen any more by itself: only time can help.
+            let wake = self.coordinators.iter().filter_map(EnvRun::wake).min();
+            self.now = self.now.max(wake.map_or(self.now, Tick::elapsed)) + Duration::from_secs(1);
+            self.watch();
+            self.list();
+        }
+    }
+
+    fn take(&mut self) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let at = self.dice.random_range(0..self.queue.len());
+        let assignment = self.queue.swap_remove(at);
+        if self.trouble(0.05) {
+            self.queue.push(assignment.clone());
+        }
+        self.nonces += 1;
+        let nonce = Nonce::numbered(self.nonces);
+        if assignment.long {
+            let start = (assignment.task.id(), assignment.attempt, nonce);
+            self.starts.push(start);
+            if !self.trouble(0.2) {
+                self.started_reports.push(start);
+            }
+        }
+        self.working.push(Working { assignment, nonce, interims: 0 });
+    }
+
+    fn work(&mut self) {
+        if self.working.is_empty() {
+            return;
+        }
+        let at = self.dice.random_range(0..self.working.len());
+        let mut working = self.working.swap_remove(at);
+        if self.trouble(0.15) {
+            // The worker dies; the broker hands a short task to another, a long one is gone with its lease.
+            if !working.assignment.long {
+                self.queue.push(working.assignment);
+            }
+            return;
+        }
+        let task = working.assignment.task.clone();
+        let fails = self.retries.get(&task.id()).copied().unwrap_or(0) < 2 && self.trouble(0.1);
+        let mut outcome = Outcome {
+            task: task.clone(),
+            attempt: working.assignment.attempt,
+            nonce: working.nonce,
+            verdict: Verdict::Complete,
+            indexes: vec![index_of(&task, working.nonce, working.assignment.long)],
+            unlisted: Vec::new(),
+            children: children_of(&task),
+            interim: None,
+            figures: Figures::default(),
+            trace: self.plan.trace,
+        };
+        if fails {
+            *self.retries.entry(task.id()).or_default() += 1;
+            let fault = Fault::new(Class::Unavailable, "test.unavailable", "list", "not now").record();
+            outcome.verdict = Verdict::Retry { fault, after_ms: 10 };
+            outcome.indexes.clear();
+            outcome.children.clear();
+        } else if working.assignment.long && working.interims < 2 {
+            working.interims += 1;
+            outcome.interim = Some(working.interims);
+            outcome.children.truncate(working.interims as usize);
+            outcome.indexes.clear();
+            self.working.push(working);
+        }
+        let key = outcome.key();
+        self.stored.insert(key.clone(), outcome);
+        if !self.trouble(0.15) {
+            self.reports.push(key);
+        }
+    }
+
+    fn hear(&mut self) {
+        let tick = self.tick();
+        if !self.started_reports.is_empty() && self.dice.random_bool(0.5) {
+            let at = self.dice.random_range(0..self.started_reports.len());
+            let (task, attempt, nonce) = self.started_reports.swap_remove(at);
+            for coordinator in &mut self.coordinators {
+                coordinator.started(task, attempt, nonce, tick).unwrap();
+            }
+            return;
+        }
+        if self.reports.is_empty() {
+            return;
+        }
+        let at = self.dice.random_range(0..self.reports.len());
+        let key = self.reports.swap_remove(at);
+        if self.trouble(0.1) {
+            self.reports.push(key.clone());
+        }
+        let outcome = self.stored[&key].clone();
+        for coordinator in &mut self.coordinators {
+            coordinator.learn(&outcome, tick).unwrap();
+        }
+    }
+
+    /// A lease is held while some worker works on the life it belongs to.
+    fn watch(&mut self) {
+        let tick = self.tick();
+        let held: BTreeSet<TaskId> = self.working.iter().map(|w| w.assignment.task.id()).collect();
+        for coordinator in &mut self.coordinators {
+            for task in coordinator.leases() {
+                coordinator.lease(task, held.contains(&task), tick).unwrap();
+            }
+        }
+    }
+
+    fn list(&mut self) {
+        let tick = self.tick();
+        for outcome in self.stored.values() {
+            for coordinator in &mut self.coordinators {
+                coordinator.learn(outcome, tick).unwrap();
+            }
+        }
+    }
+
+    fn disaster(&mut self) {
+        if self.trouble(0.1) {
+            self.queue.clear();
+            self.reports.clear();
+            self.started_reports.clear();
+        } else if self.trouble(0.2) {
+            let at = self.dice.random_range(0..self.coordinators.len());
+            self.coordinators[at] = self.folded();
+        } else if self.trouble(0.05) {
+            self.working.clear();
+        } else if self.trouble(0.1) {
+            let jump = *[SILENCE, LEASE_SILENCE, Duration::from_secs(60)].choose(&mut self.dice).unwrap();
+            self.now += jump;
+            self.watch();
+        }
+    }
+
+    fn folded(&self) -> EnvRun {
+        let outcomes = self.stored.values().cloned().collect();
+        fold(&self.plan, &self.plan.environments[0], &self.starts, outcomes, self.tick()).unwrap()
+    }
+
+    /// What the driver does before it commits: look whether the store tells the same as what was heard.
+    fn try_commit(&mut self) -> Option<Vec<(Kind, IndexRef)>> {
+        for at in 0..self.coordinators.len() {
+            if !self.coordinators[at].is_settled() {
+                continue;
+            }
+            let unheard = |(key, outcome): (&Key, &Outcome)| {
+                self.coordinators[at].has(outcome.task.id()) && !self.coordinators[at].has_heard(key)
+            };
+            if self.coordinators[at].is_contested() || self.stored.iter().any(unheard) {
+                self.coordinators[at] = self.folded();
+            }
+            if self.coordinators[at].is_settled() {
+                let chosen = self.coordinators[at].chosen();
+                let lost: Vec<_> = chosen.flat_map(|(_, chosen)| chosen.unlisted.clone()).collect();
+                // Bounded troubles can still use up the attempts of one task; then it is a gap, and says so.
+                if !lost.is_empty() {
+                    assert!(lost.iter().all(|slice| slice.fault.class == Class::Unavailable), "{lost:?}");
+                }
+                let chosen = self.coordinators[at].chosen();
+                let indexes =
+                    chosen.flat_map(|(by, c)| c.indexes.iter().map(|i| (by.clone(), i.clone()))).collect();
+                return if lost.is_empty() { Some(indexes) } else { Some(Vec::new()) };
+            }
+        }
+        None
+    }
+}
+
+/// What a task captures. A live source never reads the same twice, so below a long task it carries the life.
+fn index_of(task: &Task, nonce: Nonce, long: bool) -> IndexRef {
+    let life = match (long, task.epoch) {
+        (true, _) => nonce.to_string(),
+        (false, Some(epoch)) => epoch.nonce.to_string(),
+        (false, None) => String::new(),
+    };
+    IndexRef {
+        by: task.kind.clone(),
+        kind: task.kind.clone(),
+        shard: Shard { scope: format!("{}|{life}", task.shard.scope), bucket: None },
+        sha256: Hash::of(task.shard.scope.as_bytes()),
+        size: 1,
+        entries: 1,
+    }
+}
+
+/// The whole tree is there, each shard once, and all of one life of the long task.
+fn check(committed: &[(Kind, IndexRef)]) {
+    if committed.is_empty() {
+        return;
+    }
+    let scopes: BTreeSet<_> =
+        committed.iter().map(|(by, index)| (by.clone(), index.shard.scope.clone())).collect();
+    assert_eq!(scopes.len(), committed.len(), "a shard is there twice");
+    let count = |kind: &str| committed.iter().filter(|(by, _)| by.as_str() == kind).count();
+    assert_eq!(
+        (count("flat"), count("tree"), count("session"), count("table"), count("owner")),
+        (1, 33, 1, 3, 1)
+    );
+    let lives: BTreeSet<_> = committed
+        .iter()
+        .filter(|(by, _)| matches!(by.as_str(), "session" | "table"))
+        .map(|(_, index)| index.shard.scope.split_once('|').unwrap().1.to_owned())
+        .collect();
+    assert_eq!(lives.len(), 1, "tables of several epochs are mixed");
+}
