@@ -31,8 +31,6 @@ pub struct Manifest {
     pub state: SnapshotState,
     /// The hash algorithm of every hash here and below: `sha256`.
     pub hash: String,
-    /// How frames are sealed: `none`.
-    pub cipher: String,
     /// The hash over everything captured, whatever the shards and the run: see `FORMAT.md`.
     pub content_root: Hash,
     /// The snapshot it was compared with; its manifest's hash makes the chain.

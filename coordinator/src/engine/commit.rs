@@ -195,7 +195,6 @@ fn assemble(
         time: plan.time.clone(),
         state: if hurt { SnapshotState::Partial } else { SnapshotState::Complete },
         hash: "sha256".into(),
-        cipher: "none".into(),
         content_root: surveyed.content_root,
         base: plan.base.clone(),
         selection: plan.selection.clone(),

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{CANONICAL_RULE, Frame, Located, ZSTD_LEVEL, damaged};
-use crate::fault::{FaultRecord, Result};
+use crate::fault::{Class, Fault, FaultRecord, Result};
 use crate::ids::{Hash, Kind, SnapshotId, TraceId};
 use crate::outcome::Unlisted;
 use crate::task::Shard;
@@ -145,6 +145,26 @@ impl Entry {
     }
 }
 
+/// Names a pack from an index, and says how its frames are sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PackRef {
+    /// The hash that names it.
+    pub sha256: Hash,
+    /// How its frames are encrypted; absent: not at all. A reader that does not know the word stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cipher: Option<String>,
+    /// The zstd dictionary its frames were compressed with; absent: none. A reader that does not have it stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dictionary: Option<Hash>,
+}
+
+impl PackRef {
+    /// A pack whose frames are compressed alone and not encrypted.
+    pub const fn plain(sha256: Hash) -> Self {
+        Self { sha256, cipher: None, dictionary: None }
+    }
+}
+
 /// The first line of an index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
@@ -155,7 +175,7 @@ pub struct Header {
     /// The slice.
     pub shard: Shard,
     /// The packs that frames refer to by position.
-    pub packs: Vec<Hash>,
+    pub packs: Vec<PackRef>,
     /// How many entries follow.
     pub entries: u64,
 }
@@ -170,19 +190,36 @@ pub struct Index {
 }
 
 impl Index {
-    /// Where a frame of this index lies.
+    /// The pack of a frame of this index.
     ///
     /// # Errors
-    /// `Integrity` when the header does not list the frame's pack.
-    pub fn locate(&self, frame: &Frame) -> Result<Located> {
-        let pack = self.header.packs.get(frame.pack as usize);
-        pack.map(|&hash| frame.located(hash)).ok_or_else(|| {
+    /// `Integrity` when the header does not list it, or when it is sealed in a way that this program does not know.
+    pub fn pack(&self, frame: &Frame) -> Result<&PackRef> {
+        let pack = self.header.packs.get(frame.pack as usize).ok_or_else(|| {
             damaged(
                 "read an index",
                 format!("a frame names pack {} of {}", frame.pack, self.header.packs.len()),
             )
-        })
+        })?;
+        match (&pack.cipher, &pack.dictionary) {
+            (None, None) => Ok(pack),
+            (Some(cipher), _) => Err(sealed(format!("pack {} is encrypted as {cipher:?}", pack.sha256))),
+            (_, Some(hash)) => Err(sealed(format!("pack {} needs the dictionary {hash}", pack.sha256))),
+        }
     }
+
+    /// Where a frame of this index lies.
+    ///
+    /// # Errors
+    /// Those of [`Self::pack`].
+    pub fn locate(&self, frame: &Frame) -> Result<Located> {
+        self.pack(frame).map(|pack| frame.located(pack.sha256))
+    }
+}
+
+fn sealed(detail: String) -> Fault {
+    Fault::new(Class::Unsupported, "format.sealed", "open a pack", detail)
+        .hint("a newer Lakehold wrote it: upgrade this one")
 }
 
 /// Names an index from a page or an outcome.
@@ -226,7 +263,7 @@ pub fn write_index(
     by: &Kind,
     kind: &Kind,
     shard: &Shard,
-    packs: &[Hash],
+    packs: &[PackRef],
     mut entries: Vec<Entry>,
 ) -> Result<(IndexRef, Bytes)> {
     entries.sort_by(|a, b| a.key.as_bytes().cmp(b.key.as_bytes()));
@@ -237,16 +274,16 @@ pub fn write_index(
         ));
     }
     let mut used = Vec::new();
-    let mut numbers: HashMap<Hash, u32> = HashMap::new();
+    let mut numbers: HashMap<&PackRef, u32> = HashMap::new();
     for frame in entries.iter_mut().flat_map(|e| &mut e.parts).flat_map(|p| &mut p.frames) {
-        let Some(&hash) = packs.get(frame.pack as usize) else {
+        let Some(pack) = packs.get(frame.pack as usize) else {
             return Err(damaged(
                 "write an index",
                 format!("a frame names pack {} of {}", frame.pack, packs.len()),
             ));
         };
-        frame.pack = *numbers.entry(hash).or_insert_with(|| {
-            used.push(hash);
+        frame.pack = *numbers.entry(pack).or_insert_with(|| {
+            used.push(pack.clone());
             used.len() as u32 - 1
         });
     }
@@ -425,7 +462,8 @@ mod tests {
     }
 
     fn write(packs: &[Hash], entries: Vec<Entry>) -> Result<(IndexRef, Bytes)> {
-        write_index(&Kind::of("job"), &Kind::of("job"), &Shard::whole(), packs, entries)
+        let packs: Vec<_> = packs.iter().copied().map(PackRef::plain).collect();
+        write_index(&Kind::of("job"), &Kind::of("job"), &Shard::whole(), &packs, entries)
     }
 
     #[test]
@@ -435,7 +473,7 @@ mod tests {
         let two = write(&[b, Hash::of("unused"), a], vec![entry("y", 0), entry("x", 2)]).unwrap();
         assert_eq!(one, two);
         let index = read_index(&one.1).unwrap();
-        assert_eq!(index.header.packs, [a, b]);
+        assert_eq!(index.header.packs, [PackRef::plain(a), PackRef::plain(b)]);
         assert_eq!(index.locate(&index.entries[1].parts[0].frames[0]).unwrap().object, b);
     }
 

@@ -8,7 +8,7 @@ use fastcdc::v2020::FastCDC;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::format::{Frame, Index, IndexRef, PackBuilder, Part, Role};
+use lakehold_proto::format::{Frame, Index, IndexRef, PackBuilder, PackRef, Part, Role};
 use lakehold_proto::ids::Hash;
 use lakehold_proto::outcome::Figures;
 use lakehold_proto::store::{Key, Put, SharedStore};
@@ -32,8 +32,8 @@ pub(super) type Known = (Arc<Index>, Part);
 pub(super) struct Packer {
     store: SharedStore,
     /// What a frame's pack number means: `None` for the open pack.
-    packs: Vec<Option<Hash>>,
-    numbers: HashMap<Hash, u32>,
+    packs: Vec<Option<PackRef>>,
+    numbers: HashMap<PackRef, u32>,
     open: Option<(u32, PackBuilder)>,
     /// Bodies sealed by this task, so that equal ones are stored once.
     sealed: HashMap<Hash, Frame>,
@@ -83,10 +83,10 @@ impl Packer {
     }
 
     fn take_over_frame(&mut self, index: &Index, frame: &Frame) -> Result<Frame> {
-        let pack = index.locate(frame)?.object;
+        let pack = index.pack(frame)?;
         let packs = &mut self.packs;
-        let number = *self.numbers.entry(pack).or_insert_with(|| {
-            packs.push(Some(pack));
+        let number = *self.numbers.entry(pack.clone()).or_insert_with(|| {
+            packs.push(Some(pack.clone()));
             packs.len() as u32 - 1
         });
         Ok(Frame { pack: number, ..*frame })
@@ -175,15 +175,15 @@ impl Packer {
             self.written += 1;
             self.bytes_stored += size;
         }
-        self.packs[number as usize] = Some(sealed.hash);
+        self.packs[number as usize] = Some(PackRef::plain(sealed.hash));
         Ok(())
     }
 
     /// Uploads the last pack, and tells what the frames' numbers mean.
-    pub(super) async fn finish(&mut self) -> Result<Vec<Hash>> {
+    pub(super) async fn finish(&mut self) -> Result<Vec<PackRef>> {
         self.close().await?;
         let open = || Fault::new(Class::Bug, "capture.open-pack", "finish a capture", "a pack is still open");
-        self.packs.iter().copied().collect::<Option<Vec<_>>>().ok_or_else(open)
+        self.packs.iter().cloned().collect::<Option<Vec<_>>>().ok_or_else(open)
     }
 
     /// Writes an index. Returns whether it was not there yet.
