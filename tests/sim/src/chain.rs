@@ -1,5 +1,6 @@
 //! The way of a call: who is it, faults, limits, latency, the handler, faults again, the books.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,11 +185,13 @@ fn write(answer: Answer, ws: &Workspace) -> Response {
     if let Some(length) = length {
         headers.push(("content-length".to_owned(), length.to_string()));
     }
+    // What arrives of a cut body must be sent before hyper sees that it is cut, and drops the connection.
+    let cut = answer.claimed_length.is_some_and(|claimed| claimed > answer.body.len());
     let body = match (answer.body, answer.pace, answer.claimed_length) {
         (Payload::Bytes(bytes), None, None) => Body::from(bytes),
         // A stream has no size that hyper could compare with the claimed length.
-        (Payload::Bytes(bytes), pace, _) => stream(Box::new(std::iter::once(bytes)), pace),
-        (Payload::Lazy { chunks, .. }, pace, _) => stream(chunks, pace),
+        (Payload::Bytes(bytes), pace, _) => stream(Box::new(std::iter::once(bytes)), pace, cut),
+        (Payload::Lazy { chunks, .. }, pace, _) => stream(chunks, pace, cut),
     };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -203,18 +206,30 @@ fn write(answer: Answer, ws: &Workspace) -> Response {
     response
 }
 
-fn stream(chunks: Box<dyn Iterator<Item = Bytes> + Send>, pace: Option<(usize, Duration)>) -> Body {
+/// Time for the pieces before it to leave the machine.
+const FLUSH: Duration = Duration::from_millis(5);
+
+fn stream(
+    chunks: Box<dyn Iterator<Item = Bytes> + Send>,
+    pace: Option<(usize, Duration)>,
+    cut: bool,
+) -> Body {
+    let last = futures::stream::iter(cut.then_some(())).then(|()| async {
+        tokio::time::sleep(FLUSH).await;
+        Ok::<_, Infallible>(Bytes::new())
+    });
     let Some((size, every)) = pace else {
-        return Body::from_stream(futures::stream::iter(chunks.map(Ok::<_, std::convert::Infallible>)));
+        return Body::from_stream(futures::stream::iter(chunks.map(Ok)).chain(last));
     };
     let pieces = chunks.flat_map(move |chunk| {
         let count = chunk.len().div_ceil(size);
         (0..count).map(move |i| chunk.slice(i * size..((i + 1) * size).min(chunk.len())))
     });
-    Body::from_stream(futures::stream::iter(pieces).then(move |piece| async move {
+    let paced = futures::stream::iter(pieces).then(move |piece| async move {
         tokio::time::sleep(every).await;
-        Ok::<_, std::convert::Infallible>(piece)
-    }))
+        Ok(piece)
+    });
+    Body::from_stream(paced.chain(last))
 }
 
 /// Counts a call out, also when the client hangs up in the middle.

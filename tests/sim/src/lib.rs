@@ -16,6 +16,8 @@ mod calls;
 mod chain;
 mod clock;
 mod content;
+#[cfg(test)]
+mod engine_tests;
 mod errors;
 mod faults;
 mod identity;

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -286,12 +287,18 @@ struct Reset;
 async fn connection(stream: TcpStream, router: Router) {
     // Small answers must not wait for the peer's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
+    let reset = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&reset);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut router = router.clone();
+        let asked = Arc::clone(&asked);
         async move {
             let response: Result<Response, Infallible> = router.call(request.map(Body::new)).await;
             match response {
-                Ok(response) if response.extensions().get::<ResetConnection>().is_some() => Err(Reset),
+                Ok(response) if response.extensions().get::<ResetConnection>().is_some() => {
+                    asked.store(true, Ordering::Relaxed);
+                    Err(Reset)
+                }
                 Ok(response) => Ok(response),
                 Err(never) => match never {},
             }
@@ -299,9 +306,9 @@ async fn connection(stream: TcpStream, router: Router) {
     });
     let mut connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = Pin::new(&mut connection).await
-        && error.is_user()
-    {
+    // An error is a client gone or a body that a fault cut short; nobody here can act on it.
+    let _ = Pin::new(&mut connection).await;
+    if reset.load(Ordering::Relaxed) {
         // Zero linger turns the close into a RST, which is what a broken load balancer sends.
         let stream = connection.into_parts().io.into_inner();
         let _ = stream.set_zero_linger();

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
+use crate::api::scim::Memberships;
 use crate::calls::Calls;
 use crate::clock::Clock;
 use crate::faults::Faults;
@@ -43,6 +44,8 @@ pub(crate) struct Workspace {
     pub(crate) calls: Calls,
     store: Mutex<Store>,
     tree: Mutex<Tree>,
+    /// Who is in which group, as of a version of the groups.
+    pub(crate) memberships: Mutex<(u64, Arc<Memberships>)>,
     serial: AtomicU64,
     requests: AtomicU64,
 }
@@ -113,6 +116,7 @@ impl Workspace {
             calls: Calls::default(),
             store: Mutex::default(),
             tree: Mutex::default(),
+            memberships: Mutex::default(),
             serial: AtomicU64::new(0),
             requests: AtomicU64::new(0),
         }
@@ -158,6 +162,8 @@ pub(crate) struct Store {
 
 #[derive(Debug, Default)]
 struct Table {
+    /// Changes with every write.
+    version: u64,
     rows: BTreeMap<u64, Row>,
     by_id: HashMap<Box<str>, u64>,
     by_parent: HashMap<Box<str>, BTreeSet<u64>>,
@@ -188,6 +194,7 @@ impl Store {
     /// As [`Store::put`], under a parent by which it can be listed cheaply (a schema of a table).
     pub(crate) fn put_under(&mut self, kind: &'static str, id: &str, parent: &str, value: &Value) {
         let table = self.tables.entry(kind).or_default();
+        table.version += 1;
         let seq = table.by_id.get(id).copied().unwrap_or_else(|| {
             self.next += 1;
             self.next
@@ -216,6 +223,7 @@ impl Store {
 
     pub(crate) fn remove(&mut self, kind: &str, id: &str) -> Option<Value> {
         let table = self.tables.get_mut(kind)?;
+        table.version += 1;
         let seq = table.by_id.remove(id)?;
         let row = table.rows.remove(&seq)?;
         if let Some(set) = table.by_parent.get_mut(&row.parent) {
@@ -227,6 +235,7 @@ impl Store {
     /// Changes a document in place; `None` if there is none.
     pub(crate) fn edit(&mut self, kind: &str, id: &str, change: impl FnOnce(&mut Value)) -> Option<Value> {
         let table = self.tables.get_mut(kind)?;
+        table.version += 1;
         let row = table.rows.get_mut(table.by_id.get(id)?)?;
         let mut value = row.value();
         change(&mut value);
@@ -273,6 +282,11 @@ impl Store {
         }
         let skip = usize::try_from(n % len).unwrap_or(0);
         table.rows.values().nth(skip).map(|r| r.id.to_string())
+    }
+
+    /// Differs whenever documents of the kind may differ.
+    pub(crate) fn version(&self, kind: &str) -> u64 {
+        self.tables.get(kind).map_or(0, |t| t.version)
     }
 
     pub(crate) fn len(&self, kind: &str) -> usize {

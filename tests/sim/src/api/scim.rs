@@ -3,6 +3,7 @@
 //! <https://docs.databricks.com/api/workspace/users>
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -14,7 +15,7 @@ use crate::reply::{Answer, Reply, Req, ok};
 use crate::rng::Rng;
 use crate::router::Routes;
 use crate::sim::Cloud;
-use crate::state::{Store, Workspace};
+use crate::state::{Store, Workspace, lock};
 
 pub(crate) const USER: &str = "user";
 pub(crate) const GROUP: &str = "group";
@@ -87,7 +88,7 @@ fn me(req: &Req) -> Reply {
     let mut body = found.unwrap_or_else(
         || json!({"id": "1", "userName": req.caller.name, "displayName": req.caller.name, "active": true}),
     );
-    let memberships = memberships(&store);
+    let memberships = memberships(&req.ws, &store);
     dress(&store, &mut body, &memberships);
     // A service principal's Me calls its application id userName.
     if let Some(app) = body.get("applicationId").cloned() {
@@ -121,7 +122,7 @@ fn list(req: &Req) -> Reply {
             matching.push(doc.value);
         }
     }
-    let memberships = memberships(&store);
+    let memberships = memberships(&req.ws, &store);
     for item in &mut matching {
         dress(&store, item, &memberships);
         if item["members"].as_array().is_some_and(|m| m.len() > MEMBERS_IN_LIST) {
@@ -140,7 +141,7 @@ fn get(req: &Req) -> Reply {
     let store = req.ws.store();
     let mut item =
         store.get(resource.kind, req.param("id")).ok_or_else(|| absent(resource, req.param("id")))?;
-    dress(&store, &mut item, &memberships(&store));
+    dress(&store, &mut item, &memberships(&req.ws, &store));
     scim_query::project(&mut item, req.query("attributes"), req.query("excludedAttributes"));
     ok(item)
 }
@@ -163,7 +164,7 @@ fn create(req: &Req) -> Reply {
     }
     let store = req.ws.store();
     let mut item = Value::Object(item);
-    dress(&store, &mut item, &memberships(&store));
+    dress(&store, &mut item, &memberships(&req.ws, &store));
     Ok(Answer::json(&item).with_status(201))
 }
 
@@ -215,7 +216,7 @@ fn patch(req: &Req) -> Reply {
     drop_names(&mut store, resource.kind, &old);
     put(&mut store, resource.kind, id, &map);
     let mut item = Value::Object(map);
-    dress(&store, &mut item, &memberships(&store));
+    dress(&store, &mut item, &memberships(&req.ws, &store));
     ok(item)
 }
 
@@ -435,8 +436,20 @@ pub(crate) fn principal(store: &Store, name: &str) -> Option<Value> {
 }
 
 /// Group memberships by member id: (group id, display name), except those of `users`.
-fn memberships(store: &Store) -> HashMap<String, Vec<(String, String)>> {
-    let mut all: HashMap<String, Vec<(String, String)>> = HashMap::new();
+pub(crate) type Memberships = HashMap<String, Vec<(String, String)>>;
+
+/// Who is in which group; counted anew only when a group changed, since every user shows it.
+fn memberships(ws: &Workspace, store: &Store) -> Arc<Memberships> {
+    let mut cached = lock(&ws.memberships);
+    let version = store.version(GROUP);
+    if cached.0 != version {
+        *cached = (version, Arc::new(count_memberships(store)));
+    }
+    Arc::clone(&cached.1)
+}
+
+fn count_memberships(store: &Store) -> Memberships {
+    let mut all = Memberships::new();
     for group in store.scan(GROUP, None, 0) {
         let name = group.value["displayName"].as_str().unwrap_or_default();
         for member in group.value["members"].as_array().into_iter().flatten() {
@@ -449,7 +462,7 @@ fn memberships(store: &Store) -> HashMap<String, Vec<(String, String)>> {
 }
 
 /// Adds what is not stored with an item: its groups, and the members of `users`, who are all.
-fn dress(store: &Store, item: &mut Value, memberships: &HashMap<String, Vec<(String, String)>>) {
+fn dress(store: &Store, item: &mut Value, memberships: &Memberships) {
     let id = item["id"].as_str().unwrap_or_default().to_owned();
     let mut groups: Vec<Value> = memberships
         .get(&id)

@@ -8,6 +8,7 @@ use crate::rng::Rng;
 use crate::state::Workspace;
 use crate::tree::{Language, NewNode, NodeKind, Tree};
 
+use super::compute::share;
 use super::names;
 use super::{Kind, Maker};
 
@@ -179,11 +180,19 @@ fn put(m: &Maker<'_>, label: &str, n: u64, make: impl FnOnce(&mut Rng) -> (Strin
 }
 
 fn directory(m: &Maker<'_>, n: u64) -> String {
-    put(m, "directory", n, |rng| (format!("{}-{n}", rng.pick(names::TEAMS)), NewNode::directory(0, m.now_ms)))
+    let id = put(m, "directory", n, |rng| {
+        (format!("{}-{n}", rng.pick(names::TEAMS)), NewNode::directory(0, m.now_ms))
+    });
+    // Some folders are opened to a group; what is below inherits it.
+    let mut rng = m.rng("directory acl", n);
+    if rng.chance(15) {
+        share(m, "directories", &id, "CAN_READ", &mut rng);
+    }
+    id
 }
 
 fn notebook(m: &Maker<'_>, n: u64) -> String {
-    put(m, "notebook", n, |rng| {
+    let id = put(m, "notebook", n, |rng| {
         let language = match rng.below(100) {
             0..70 => Language::Python,
             70..90 => Language::Sql,
@@ -205,7 +214,13 @@ fn notebook(m: &Maker<'_>, n: u64) -> String {
                 resource: None,
             },
         )
-    })
+    });
+    // Few notebooks have rights of their own.
+    let mut rng = m.rng("notebook acl", n);
+    if rng.chance(3) {
+        share(m, "notebooks", &id, "CAN_RUN", &mut rng);
+    }
+    id
 }
 
 fn file(m: &Maker<'_>, n: u64) -> String {
