@@ -79,7 +79,7 @@ async fn answer(
         }
     }
     let query = req.query.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join("&");
-    let path = req.path.clone();
+    let path = decoded(&req.path);
     let target = Target { workspace: ws.index, method: &method, path: &path, query: &query };
     let fired = world.faults.fire(&target);
     for (when, effect) in &fired {
@@ -124,6 +124,29 @@ async fn answer(
         };
     }
     finish(answer)
+}
+
+/// A path without percent signs, as globs are written.
+fn decoded(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after
+            .get(..2)
+            .and_then(|h| std::str::from_utf8(h).ok())
+            .and_then(|h| u8::from_str_radix(h, 16).ok());
+        match hex.filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The caller, if the token is good and the family not denied to it.

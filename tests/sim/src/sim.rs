@@ -109,6 +109,9 @@ pub enum SimError {
     /// A glob of a fault is not one.
     #[error("read the path of a fault")]
     Fault(#[from] globset::Error),
+    /// Filling the workspaces panicked or was cancelled.
+    #[error("fill the workspaces")]
+    Populate,
     /// No such workspace.
     #[error("workspace {0} does not exist")]
     NoWorkspace(usize),
@@ -136,7 +139,9 @@ impl Sim {
             return Err(SimError::NotLoopback(config.listen));
         }
         population::check(&config.population)?;
-        let world = Arc::new(make(config)?);
+        // A large population takes seconds of pure work, which must not stall the caller's other tasks.
+        let made = tokio::task::spawn_blocking(move || make(config)).await;
+        let world = Arc::new(made.map_err(|_| SimError::Populate)??);
         let mut sim = Self { world: Arc::clone(&world), addresses: Vec::new(), loops: Vec::new() };
         for ws in &world.workspaces {
             let address = nth_address(world.config.listen, ws.index);

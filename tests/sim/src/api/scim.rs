@@ -493,10 +493,12 @@ fn dress(store: &Store, item: &mut Value, memberships: &Memberships) {
 /// The people and groups that every workspace has.
 pub(crate) fn base(ws: &Workspace) {
     let mut store = ws.store();
-    let id = |label: &str| {
-        (100_000_000_000_000 + Rng::of(ws.seed, label, 0).below(900_000_000_000_000)).to_string()
+    let id = |seed: u64, label: &str| {
+        (100_000_000_000_000 + Rng::of(seed, label, 0).below(900_000_000_000_000)).to_string()
     };
-    let (operator, client, admins, users) = (id("operator"), id("client"), id("admins"), id("users"));
+    // People belong to the account, the built-in groups to the workspace.
+    let (operator, client) = (id(ws.account.seed, "operator"), id(ws.account.seed, "client"));
+    let (admins, users) = (id(ws.seed, "admins"), id(ws.seed, "users"));
     let people = [
         (
             USER,

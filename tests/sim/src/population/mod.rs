@@ -103,7 +103,7 @@ impl Maker<'_> {
     }
 }
 
-/// All rows, referred-to kinds first.
+/// All rows, referred-to kinds first: workloads, which refer to warehouses, queries and all else, stay last.
 const KINDS: &[&[Kind]] = &[identity::KINDS, tree::KINDS, compute::KINDS, workloads::KINDS];
 
 /// What every workspace has, also an empty one.
