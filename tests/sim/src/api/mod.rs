@@ -13,8 +13,10 @@ pub(crate) mod pipelines;
 pub(crate) mod repos;
 mod settings;
 
+mod permission_types;
 pub(crate) mod permissions;
 pub(crate) mod scim;
+pub(crate) mod scim_base;
 mod scim_query;
 pub(crate) mod workspace;
 mod workspace_import;

@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use crate::api::permission_types::{Home, TYPES, Type};
 use crate::api::scim::{self, GROUP, PRINCIPAL, USER};
 use crate::errors::ApiError;
 use crate::identity::OPERATOR;
@@ -14,109 +15,6 @@ use crate::tree::NodeKind;
 
 /// Direct entries in the store, under `type/id`; absent means those of a new object.
 pub(crate) const ACL: &str = "acl";
-
-/// Where objects of a type are found.
-#[derive(Debug, Clone, Copy)]
-enum Home {
-    /// Documents of this kind in the workspace's store.
-    Store(&'static str),
-    /// Entries of the tree.
-    Tree(NodeKind),
-    /// Exactly one object of this name.
-    Single(&'static str),
-}
-
-/// One object type.
-struct Type {
-    /// As in the URL.
-    url: &'static str,
-    /// `object_type` of the response.
-    object_type: &'static str,
-    /// The name ACLs are kept by, the same for the two URLs of warehouses.
-    key: &'static str,
-    home: Home,
-    /// Weakest first.
-    levels: &'static [&'static str],
-}
-
-const FILE_LEVELS: &[&str] = &["CAN_READ", "CAN_RUN", "CAN_EDIT", "CAN_MANAGE"];
-const WAREHOUSE_LEVELS: &[&str] = &["CAN_USE", "CAN_MONITOR", "CAN_VIEW", "CAN_MANAGE", "IS_OWNER"];
-
-const fn row(
-    url: &'static str,
-    object_type: &'static str,
-    key: &'static str,
-    home: Home,
-    levels: &'static [&'static str],
-) -> Type {
-    Type { url, object_type, key, home, levels }
-}
-
-/// The types whose objects are simulated.
-const TYPES: &[Type] = &[
-    row(
-        "cluster-policies",
-        "cluster-policy",
-        "cluster-policies",
-        Home::Store("cluster_policy"),
-        &["CAN_USE"],
-    ),
-    row(
-        "instance-pools",
-        "instance-pool",
-        "instance-pools",
-        Home::Store("instance_pool"),
-        &["CAN_ATTACH_TO", "CAN_MANAGE"],
-    ),
-    row(
-        "clusters",
-        "cluster",
-        "clusters",
-        Home::Store("cluster"),
-        &["CAN_ATTACH_TO", "CAN_RESTART", "CAN_MANAGE"],
-    ),
-    row(
-        "pipelines",
-        "pipelines",
-        "pipelines",
-        Home::Store("pipeline"),
-        &["CAN_VIEW", "CAN_RUN", "CAN_MANAGE", "IS_OWNER"],
-    ),
-    row("jobs", "job", "jobs", Home::Store("job"), &["CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE", "IS_OWNER"]),
-    row("notebooks", "notebook", "notebooks", Home::Tree(NodeKind::Notebook), FILE_LEVELS),
-    row("directories", "directory", "directories", Home::Tree(NodeKind::Directory), FILE_LEVELS),
-    row("files", "file", "files", Home::Tree(NodeKind::File), FILE_LEVELS),
-    row("repos", "repo", "repos", Home::Tree(NodeKind::Repo), FILE_LEVELS),
-    row(
-        "experiments",
-        "mlflowExperiment",
-        "experiments",
-        Home::Tree(NodeKind::Experiment),
-        &["CAN_READ", "CAN_EDIT", "CAN_MANAGE"],
-    ),
-    row("sql/warehouses", "warehouses", "sql/warehouses", Home::Store("warehouse"), WAREHOUSE_LEVELS),
-    row("warehouses", "warehouses", "sql/warehouses", Home::Store("warehouse"), WAREHOUSE_LEVELS),
-    row("sql/queries", "query", "sql/queries", Home::Store("query"), FILE_LEVELS),
-    row("queries", "query", "sql/queries", Home::Store("query"), FILE_LEVELS),
-    row("sql/alerts", "alert", "sql/alerts", Home::Store("alert"), FILE_LEVELS),
-    row("alerts", "alert", "sql/alerts", Home::Store("alert"), FILE_LEVELS),
-    row("alertsv2", "alertv2", "alertsv2", Home::Store("alert_v2"), FILE_LEVELS),
-    row("dashboards", "dashboard", "dashboards", Home::Store("dashboard"), FILE_LEVELS),
-    row(
-        "authorization/tokens",
-        "tokens",
-        "authorization/tokens",
-        Home::Single("tokens"),
-        &["CAN_USE", "CAN_MANAGE"],
-    ),
-    row(
-        "authorization/passwords",
-        "passwords",
-        "authorization/passwords",
-        Home::Single("passwords"),
-        &["CAN_USE"],
-    ),
-];
 
 pub(crate) fn routes(r: &mut Routes) {
     for t in TYPES {

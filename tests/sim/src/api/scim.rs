@@ -9,10 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::api::scim_query::{self, Filter};
 use crate::errors::ApiError;
-use crate::identity::{CLIENT, OPERATOR};
 use crate::population;
 use crate::reply::{Answer, Reply, Req, ok};
-use crate::rng::Rng;
 use crate::router::Routes;
 use crate::sim::Cloud;
 use crate::state::{Store, Workspace, lock};
@@ -25,16 +23,16 @@ pub(crate) const PRINCIPAL: &str = "service_principal";
 const MEMBERS_IN_LIST: usize = 1_000;
 
 /// One of the three resources.
-struct Resource {
+pub(crate) struct Resource {
     /// Last segment of the path.
     path: &'static str,
-    kind: &'static str,
-    schema: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) schema: &'static str,
     /// The attribute that must be unique, if any: a service principal's display name is not (section 3.1).
     unique: Option<&'static str>,
 }
 
-const RESOURCES: [Resource; 3] = [
+pub(crate) const RESOURCES: [Resource; 3] = [
     Resource {
         path: "Users",
         kind: USER,
@@ -254,7 +252,7 @@ fn body(req: &Req) -> Result<Map<String, Value>, ApiError> {
     req.json().map_err(|e| ApiError::scim(400, "invalidSyntax", e.message))
 }
 
-fn as_map(value: &Value) -> &Map<String, Value> {
+pub(crate) fn as_map(value: &Value) -> &Map<String, Value> {
     static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
     value.as_object().unwrap_or(&EMPTY)
 }
@@ -487,47 +485,5 @@ fn dress(store: &Store, item: &mut Value, memberships: &Memberships) {
             ));
         }
         item["members"] = Value::Array(members);
-    }
-}
-
-/// The people and groups that every workspace has.
-pub(crate) fn base(ws: &Workspace) {
-    let mut store = ws.store();
-    let id = |seed: u64, label: &str| {
-        (100_000_000_000_000 + Rng::of(seed, label, 0).below(900_000_000_000_000)).to_string()
-    };
-    // People belong to the account, the built-in groups to the workspace.
-    let (operator, client) = (id(ws.account.seed, "operator"), id(ws.account.seed, "client"));
-    let (admins, users) = (id(ws.seed, "admins"), id(ws.seed, "users"));
-    let people = [
-        (
-            USER,
-            &operator,
-            json!({"userName": OPERATOR, "displayName": "Operator", "name": {"givenName": "Operator"}, "active": true,
-            "emails": [{"type": "work", "value": OPERATOR, "primary": true}]}),
-        ),
-        (PRINCIPAL, &client, json!({"displayName": "sim", "applicationId": CLIENT, "active": true})),
-        (
-            GROUP,
-            &admins,
-            json!({"displayName": "admins", "meta": {"resourceType": "WorkspaceGroup"}, "members": [
-            {"value": operator, "display": "Operator", "$ref": format!("Users/{operator}")},
-            {"value": client, "display": "sim", "$ref": format!("ServicePrincipals/{client}")}],
-            "entitlements": [{"value": "allow-cluster-create"}, {"value": "allow-instance-pool-create"},
-                {"value": "workspace-access"}, {"value": "databricks-sql-access"}]}),
-        ),
-        // Section 3.1: `users` has entitlements in a new workspace.
-        (
-            GROUP,
-            &users,
-            json!({"displayName": "users", "meta": {"resourceType": "WorkspaceGroup"},
-            "entitlements": [{"value": "workspace-access"}, {"value": "databricks-sql-access"}]}),
-        ),
-    ];
-    for (kind, id, mut item) in people {
-        let schema = RESOURCES.iter().find(|r| r.kind == kind).map_or("", |r| r.schema);
-        item["id"] = json!(id);
-        item["schemas"] = json!([schema]);
-        put(&mut store, kind, id, as_map(&item));
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::scim;
+use crate::api::scim_base;
 use crate::rng::Rng;
 use crate::sim::{Cloud, SimError};
 use crate::state::{Workspace, World};
@@ -107,7 +107,7 @@ impl Maker<'_> {
 const KINDS: &[&[Kind]] = &[identity::KINDS, tree::KINDS, compute::KINDS, workloads::KINDS];
 
 /// What every workspace has, also an empty one.
-const BASES: &[fn(&Maker<'_>)] = &[|m| scim::base(m.ws), tree::base, compute::base];
+const BASES: &[fn(&Maker<'_>)] = &[|m| scim_base::base(m.ws), tree::base, compute::base];
 
 /// What `--hostile` adds besides hostile names of generated items.
 const HOSTILE: &[fn(&Maker<'_>)] = &[tree::hostile];

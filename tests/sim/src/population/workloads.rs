@@ -170,7 +170,7 @@ fn edit_pipeline(m: &Maker<'_>, id: &str, rng: &mut Rng) -> bool {
 fn job(m: &Maker<'_>, n: u64) -> String {
     let mut rng = m.rng(JOB, n);
     // Ids can exceed 2^53 (head of the reference): no client may read them as floats.
-    let least = if m.hostile && n % 5 == 0 { (1 << 53) + 1 } else { 100_000_000_000_000 };
+    let least = if m.hostile && n.is_multiple_of(5) { (1 << 53) + 1 } else { 100_000_000_000_000 };
     let number = least + rng.below(900_000_000_000_000);
     let mut settings: Map<String, Value> = Map::new();
     let mut set = |field: &str, value: Value| drop(settings.insert(field.to_owned(), value));
