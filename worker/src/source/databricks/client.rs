@@ -1,17 +1,42 @@
-//! The client of one workspace.
+//! The client of one workspace: a call is let in by [`Auth`], waits for its [`Budget`], is sent, and what comes back is
+//! read, checked, and retried where that is safe.
+//!
+//! **Retries** are counted from the first failure, so waiting for our own budget is no reason to give up. Reads are retried
+//! after whatever may pass; changes only where they certainly had no effect. A refused pass is renewed once.
+//! **Cancellation**: dropping the future of a call, or a stream, stops it and frees what it held.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
 use lakehold_proto::clock::SharedClock;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::locks::SharedLocks;
+use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use reqwest::{Response, Url};
+use tracing::Instrument as _;
 
+use super::auth::{Auth, Pass};
+use super::body;
+use super::budget::{Budget, Leave};
+use super::dns::Careful;
+use super::errors::{self, Answer};
+use super::families::Verb;
+use super::host;
 use super::request::Request;
-use super::settings::{Credentials, Settings};
+use super::retry::{self, Failure, Stage};
+use super::settings::Settings;
 use crate::capture::Meter;
+
+/// The pause after a 429 or 503 that names none.
+const BREATH: Duration = Duration::from_secs(1);
+/// Which workspace is meant, for hosts that serve many.
+const WORKSPACE_ID: HeaderName = HeaderName::from_static("x-databricks-workspace-id");
+/// Which workspace answered.
+const ORG_ID: &str = "x-databricks-org-id";
+/// The server's name for a call.
+const REQUEST_ID: &str = "x-request-id";
 
 /// The client of one workspace. Cheap to clone; all clones share connections, tokens and budget.
 ///
@@ -26,24 +51,54 @@ pub struct Client {
 struct Inner {
     settings: Settings,
     http: reqwest::Client,
-    #[expect(dead_code, reason = "the budget comes next")]
-    locks: SharedLocks,
-    #[expect(dead_code, reason = "the retries come next")]
+    auth: Auth,
+    budget: Budget,
     clock: SharedClock,
     metastore: OnceLock<String>,
+}
+
+/// How a body is wanted.
+#[derive(Clone, Copy, Debug)]
+enum Want {
+    Json,
+    Whole,
+    Stream,
+}
+
+/// A body as it was wanted, and which workspace says it is from.
+enum Got {
+    Whole(Bytes, Option<String>),
+    Stream(BoxStream<'static, Result<Bytes>>),
 }
 
 impl Client {
     /// A client for the workspace of `settings`, within the budget that `locks` shares with others. Makes no call.
     ///
+    /// Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`), but for loopback hosts, which have none.
+    ///
     /// # Errors
     /// `Config` when no TLS set-up can be made.
     pub fn new(settings: Settings, locks: SharedLocks, clock: SharedClock) -> Result<Self> {
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
+            .user_agent(concat!("lakehold/", env!("CARGO_PKG_VERSION")))
+            // A redirect of an API is a login page or a wrong host, and must not take the credentials along.
             .redirect(reqwest::redirect::Policy::none())
+            // Retries are ours, and counted.
+            .retry(reqwest::retry::never())
+            .connect_timeout(settings.patience.connect)
+            .read_timeout(settings.patience.idle)
+            .dns_resolver(Careful);
+        if host::is_loopback(&settings.host) {
+            http = http.no_proxy();
+        }
+        let http = http
             .build()
             .map_err(|e| Fault::new(Class::Config, "http.set-up", "set up the HTTP client", e))?;
-        Ok(Self { inner: Arc::new(Inner { settings, http, locks, clock, metastore: OnceLock::new() }) })
+        let auth = Auth::new(http.clone(), settings.clone(), Arc::clone(&clock));
+        let budget = Budget::new(locks, Arc::clone(&clock), settings.share, settings.concurrency);
+        Ok(Self {
+            inner: Arc::new(Inner { settings, http, auth, budget, clock, metastore: OnceLock::new() }),
+        })
     }
 
     /// What it was made with.
@@ -68,23 +123,25 @@ impl Client {
     /// - `Unsupported`: `http.not-enabled` (a product that is not switched on), `http.unsupported` (not in this tier, region
     ///   or cloud), `http.too-large`, `http.quota`, `http.unsafe-path`;
     /// - `Throttled`: `http.throttled`, when the pauses asked for exceed our patience;
-    /// - `Unavailable`: `http.unreachable`, `http.timeout`, `http.truncated`, `http.not-json`, `http.server-error`;
+    /// - `Unavailable`: `http.unreachable`, `http.connection-lost`, `http.timeout`, `http.truncated`, `http.not-json`,
+    ///   `http.server-error`, `http.passing`;
+    /// - `Config`: `http.redirect`;
     /// - `Bug`: `http.refused`, when the workspace finds the call itself wrong (400). That says nothing about whether a kind
     ///   is available, and is never to be taken for "not supported".
+    ///
+    /// A change that ends in `http.connection-lost`, `http.timeout` or `http.truncated` may have had its effect.
     pub async fn json(&self, request: &Request, meter: &Arc<Meter>) -> Result<Bytes> {
-        let body = self.bytes(request, meter).await?;
-        serde_json::from_slice::<&serde_json::value::RawValue>(&body)
-            .map_err(|e| Fault::new(Class::Unavailable, "http.not-json", request.context(), e))?;
+        let (body, _) = self.whole(request, meter, Want::Json, self.inner.settings.patience.retries).await?;
         Ok(body)
     }
 
-    /// Sends a call and answers the whole body, whatever it is: for contents known to be small.
+    /// Sends a call and answers the whole body, whatever it is, up to 256 MiB: for contents known to be small.
     ///
     /// # Errors
     /// As [`Client::json`].
     pub async fn bytes(&self, request: &Request, meter: &Arc<Meter>) -> Result<Bytes> {
-        let answer = self.send(request, meter).await?;
-        answer.bytes().await.map_err(|e| broken(request, &e))
+        let (body, _) = self.whole(request, meter, Want::Whole, self.inner.settings.patience.retries).await?;
+        Ok(body)
     }
 
     /// Sends a call and answers the body as it comes, whatever it is: for contents of any size. What breaks off before the
@@ -98,34 +155,195 @@ impl Client {
         request: &Request,
         meter: &Arc<Meter>,
     ) -> Result<BoxStream<'static, Result<Bytes>>> {
-        let answer = self.send(request, meter).await?;
-        let request = request.clone();
-        Ok(answer.bytes_stream().map_err(move |e| broken(&request, &e)).boxed())
+        match self.spawn(request, meter, Want::Stream, self.inner.settings.patience.retries).await? {
+            Got::Stream(stream) => Ok(stream),
+            Got::Whole(body, _) => Ok(Box::pin(futures::stream::iter([Ok(body)]))),
+        }
     }
 
-    async fn send(&self, request: &Request, meter: &Arc<Meter>) -> Result<reqwest::Response> {
-        let url = request.url(&self.inner.settings.host)?;
-        let mut builder = self.inner.http.request(request.method.clone(), url);
-        if let Credentials::Token(token) = &self.inner.settings.credentials {
-            builder = builder.bearer_auth(token.resolve()?.reveal());
+    /// As [`Client::json`], with a patience of its own, and which workspace says it answered.
+    pub(super) async fn json_within(
+        &self,
+        request: &Request,
+        meter: &Arc<Meter>,
+        retries: Duration,
+    ) -> Result<(Bytes, Option<String>)> {
+        self.whole(request, meter, Want::Json, retries).await
+    }
+
+    /// Time, as this client sees it.
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.inner.clock
+    }
+
+    async fn whole(
+        &self,
+        request: &Request,
+        meter: &Arc<Meter>,
+        want: Want,
+        retries: Duration,
+    ) -> Result<(Bytes, Option<String>)> {
+        match self.spawn(request, meter, want, retries).await? {
+            Got::Whole(body, org) => Ok((body, org)),
+            Got::Stream(_) => Err(Fault::new(Class::Bug, "http.want", request.context(), "a stream came")),
         }
-        if let Some(body) = &request.body {
-            builder = builder.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.clone());
+    }
+
+    /// Runs the call in a task of its own, which ends when the caller goes away.
+    async fn spawn(
+        &self,
+        request: &Request,
+        meter: &Arc<Meter>,
+        want: Want,
+        retries: Duration,
+    ) -> Result<Got> {
+        let (inner, request, meter) = (Arc::clone(&self.inner), request.clone(), Arc::clone(meter));
+        let context = request.context();
+        let span = tracing::debug_span!("call", family = request.family.name, method = %request.method);
+        let mut task = tokio::task::JoinSet::new();
+        task.spawn(async move { inner.call(&request, &meter, want, retries).await }.instrument(span));
+        match task.join_next().await {
+            Some(Ok(got)) => got,
+            Some(Err(e)) if e.is_panic() => {
+                Err(Fault::new(Class::Bug, "http.panic", context, "the call panicked"))
+            }
+            _ => Err(Fault::new(Class::Cancelled, "http.cancelled", context, "the process is stopping")),
         }
-        meter.called(request.family.name);
-        let answer = builder.send().await.map_err(|e| broken(request, &e))?;
-        if !answer.status().is_success() {
-            return Err(Fault::new(
-                Class::Unavailable,
-                "http.server-error",
-                request.context(),
-                answer.status(),
-            ));
-        }
-        Ok(answer)
     }
 }
 
-fn broken(request: &Request, error: &reqwest::Error) -> Fault {
-    Fault::new(Class::Unavailable, "http.unreachable", request.context(), error)
+impl Inner {
+    async fn call(&self, request: &Request, meter: &Meter, want: Want, retries: Duration) -> Result<Got> {
+        let url = request.url(&self.settings.host)?;
+        let family = request.family.name;
+        let (mut failed_at, mut tries, mut renewed) = (None, 0, false);
+        loop {
+            let pass = self.auth.pass(retries).await?;
+            let failure = match self.attempt(request, &url, &pass, meter, want).await {
+                Ok(got) => return Ok(got),
+                Err(failure) => failure,
+            };
+            let now = self.clock.tick();
+            let spent = now.since(*failed_at.get_or_insert(now));
+            if failure.stage == Stage::Unauthenticated && !renewed {
+                renewed = true;
+                if self.auth.renew(&pass, retries).await? {
+                    meter.retried(family);
+                    continue;
+                }
+            }
+            tries += 1;
+            let Some(pause) = retry::pause(&failure, request.verb, tries, spent, retries, rand::random())
+            else {
+                return Err(failure.fault);
+            };
+            tracing::debug!(error = %failure.fault, tries, pause_ms = pause.as_millis() as u64, "trying again");
+            meter.retried(family);
+            self.clock.sleep(pause).await;
+        }
+    }
+
+    /// One try: waits for leave, sends, reads.
+    async fn attempt(
+        &self,
+        request: &Request,
+        url: &Url,
+        pass: &Pass,
+        meter: &Meter,
+        want: Want,
+    ) -> Result<Got, Failure> {
+        let scope = url.host_str().unwrap_or_default();
+        let workspace = url.port().map_or_else(|| scope.to_owned(), |port| format!("{scope}:{port}"));
+        let bucket =
+            request.family.bucket(&workspace, self.metastore.get().map(String::as_str), request.verb);
+        let leave = self.budget.enter(request.family, request.verb, bucket, meter).await;
+        let leave = leave.map_err(|fault| Failure { fault, stage: Stage::Final })?;
+        meter.called(request.family.name);
+        let answer = self.dress(request, url, pass)?.send();
+        let answer = answer.await.map_err(|e| body::broken(&request.context(), &e))?;
+        let status = answer.status();
+        if status.is_success() {
+            let got = self.read(answer, request, want).await;
+            self.budget.fine(leave).await;
+            return got;
+        }
+        if status.is_redirection() {
+            let location = answer.headers().get(LOCATION).and_then(|v| v.to_str().ok());
+            return Err(body::redirected(request, location));
+        }
+        Err(self.refused(answer, request, pass, meter, leave).await)
+    }
+
+    fn dress(&self, request: &Request, url: &Url, pass: &Pass) -> Result<reqwest::RequestBuilder, Failure> {
+        let mut call = self.http.request(request.method.clone(), url.clone()).headers(pass.headers.clone());
+        if let Some(id) = &self.settings.workspace_id {
+            let id = HeaderValue::from_str(id).map_err(|_| Failure {
+                fault: Fault::new(Class::Config, "config.workspace-id", request.context(), "it is no number"),
+                stage: Stage::Final,
+            })?;
+            call = call.header(WORKSPACE_ID, id);
+        }
+        if let Some(body) = &request.body {
+            call = call.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        Ok(call)
+    }
+
+    /// Reads an answer that says it is fine.
+    async fn read(&self, mut answer: Response, request: &Request, want: Want) -> Result<Got, Failure> {
+        if body::is_html(answer.headers()) {
+            return Err(body::login_page(request, "an HTML page", answer.url().query()));
+        }
+        let org = answer.headers().get(ORG_ID).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let reading = async {
+            match want {
+                Want::Stream => body::streamed(answer, request).await.map(Got::Stream),
+                Want::Whole => Ok(Got::Whole(body::whole(&mut answer, request).await?, org)),
+                Want::Json => {
+                    let whole = body::whole(&mut answer, request).await?;
+                    if whole.is_empty() && request.verb == Verb::Write {
+                        return Ok(Got::Whole(Bytes::from_static(b"{}"), org));
+                    }
+                    Ok(Got::Whole(body::check_json(whole, request)?, org))
+                }
+            }
+        };
+        tokio::select! {
+            got = reading => got,
+            () = self.clock.sleep(self.settings.patience.answer) => Err(Failure {
+                fault: Fault::new(Class::Unavailable, "http.timeout", request.context(), "the answer took too long"),
+                stage: Stage::Underway,
+            }),
+        }
+    }
+
+    /// Reads a refusal, and tells the budget.
+    async fn refused(
+        &self,
+        mut answer: Response,
+        request: &Request,
+        pass: &Pass,
+        meter: &Meter,
+        leave: Leave,
+    ) -> Failure {
+        let status = answer.status().as_u16();
+        let asked = body::retry_after(answer.headers(), self.clock.now());
+        let request_id = answer.headers().get(REQUEST_ID).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        // A body that breaks off says less, and the status still says enough.
+        let body = tokio::select! {
+            body = body::first(&mut answer, body::REFUSAL) => body.unwrap_or_default(),
+            () = self.clock.sleep(self.settings.patience.idle) => Bytes::new(),
+        };
+        let said = Answer { status, request_id: request_id.as_deref(), body: &body };
+        let mut fault = errors::fault(request, &said, &pass.secrets);
+        let stage = retry::stage_of(status, &fault, asked);
+        if let Stage::TooBusy(pause) = stage {
+            meter.throttled(request.family.name);
+            fault.after = Some(pause.unwrap_or(BREATH));
+            self.budget.throttled(leave, pause.unwrap_or(BREATH)).await;
+        } else {
+            self.budget.fine(leave).await;
+        }
+        Failure { fault, stage }
+    }
 }

@@ -63,6 +63,8 @@ pub struct Family {
     pub read: Rate,
     /// What calls that change something may do.
     pub write: Rate,
+    /// Whether reads and writes draw on one limit. Their rates are then the same.
+    pub one_limit: bool,
     /// Calls that may be under way at once, whatever the rate.
     pub concurrency: u32,
     /// What the limit is counted for.
@@ -96,7 +98,7 @@ impl Family {
             Scope::Workspace => workspace,
             Scope::Metastore => metastore.unwrap_or(workspace),
         };
-        BucketKey::new(scope, self.name, verb.word())
+        BucketKey::new(scope, self.name, if self.one_limit { "any" } else { verb.word() })
     }
 }
 
@@ -110,6 +112,7 @@ pub static SCIM: Family = Family {
     name: "scim",
     read: published(255.0 / 60.0),
     write: believed(2.0),
+    one_limit: false,
     // The exporter reads principals with one or two workers; more only fills the server's queue.
     concurrency: 2,
     scope: Scope::Workspace,
@@ -121,6 +124,7 @@ pub static PERMISSIONS: Family = Family {
     name: "permissions",
     read: published(100.0),
     write: published(30.0),
+    one_limit: false,
     concurrency: 11,
     scope: Scope::Workspace,
     provenance: LIMITS_PAGE,
@@ -131,6 +135,7 @@ pub static WORKSPACE_LIST: Family = Family {
     name: "workspace-list",
     read: believed(30.0),
     write: believed(10.0),
+    one_limit: false,
     concurrency: 10,
     scope: Scope::Workspace,
     provenance: EXPORTER,
@@ -141,6 +146,7 @@ pub static WORKSPACE_EXPORT: Family = Family {
     name: "workspace-export",
     read: published(60.0),
     write: published(30.0),
+    one_limit: false,
     concurrency: 10,
     scope: Scope::Workspace,
     provenance: LIMITS_PAGE,
@@ -151,6 +157,7 @@ pub static REPOS: Family = Family {
     name: "repos",
     read: believed(20.0),
     write: believed(5.0),
+    one_limit: false,
     concurrency: 5,
     scope: Scope::Workspace,
     provenance: EXPORTER,
@@ -161,6 +168,7 @@ pub static JOBS: Family = Family {
     name: "jobs",
     read: believed(50.0),
     write: published(20.0),
+    one_limit: false,
     concurrency: 10,
     scope: Scope::Workspace,
     provenance: "create published: learn.microsoft.com/azure/databricks/resources/limits (2026-05); read believed: half of runs/get",
@@ -171,6 +179,7 @@ pub static PIPELINES: Family = Family {
     name: "pipelines",
     read: believed(20.0),
     write: believed(5.0),
+    one_limit: false,
     concurrency: 10,
     scope: Scope::Workspace,
     provenance: EXPORTER,
@@ -181,6 +190,7 @@ pub static CLUSTERS: Family = Family {
     name: "clusters",
     read: believed(20.0),
     write: believed(5.0),
+    one_limit: false,
     concurrency: 10,
     scope: Scope::Workspace,
     provenance: EXPORTER,
@@ -191,6 +201,7 @@ pub static INSTANCE_POOLS: Family = Family {
     name: "instance-pools",
     read: believed(20.0),
     write: believed(5.0),
+    one_limit: false,
     concurrency: 5,
     scope: Scope::Workspace,
     provenance: EXPORTER,
@@ -201,6 +212,7 @@ pub static POLICIES: Family = Family {
     name: "policies",
     read: believed(20.0),
     write: believed(5.0),
+    one_limit: false,
     concurrency: 5,
     scope: Scope::Workspace,
     provenance: EXPORTER,
@@ -211,6 +223,7 @@ pub static LIBRARIES: Family = Family {
     name: "libraries",
     read: believed(20.0),
     write: believed(5.0),
+    one_limit: false,
     concurrency: 5,
     scope: Scope::Workspace,
     provenance: EXPORTER,
@@ -221,6 +234,7 @@ pub static GLOBAL_INIT_SCRIPTS: Family = Family {
     name: "global-init-scripts",
     read: believed(20.0),
     write: believed(5.0),
+    one_limit: false,
     concurrency: 5,
     scope: Scope::Workspace,
     provenance: EXPORTER,
@@ -231,6 +245,7 @@ pub static SQL_WAREHOUSES: Family = Family {
     name: "sql-warehouses",
     read: believed(20.0),
     write: believed(5.0),
+    one_limit: false,
     concurrency: 5,
     scope: Scope::Workspace,
     provenance: EXPORTER,
@@ -241,6 +256,7 @@ pub static SQL_QUERIES: Family = Family {
     name: "sql-queries",
     read: believed(20.0),
     write: believed(5.0),
+    one_limit: false,
     concurrency: 6,
     scope: Scope::Workspace,
     provenance: "concurrency: the SDK warns of 10 at once; rate believed from the Terraform exporter's 6 workers",
@@ -251,6 +267,7 @@ pub static SQL_ALERTS: Family = Family {
     name: "sql-alerts",
     read: believed(10.0),
     write: believed(5.0),
+    one_limit: false,
     concurrency: 2,
     scope: Scope::Workspace,
     provenance: "concurrency: the SDK warns of 10 at once; rate believed from the Terraform exporter's 2 workers",
@@ -261,16 +278,18 @@ pub static LAKEVIEW: Family = Family {
     name: "lakeview",
     read: believed(20.0),
     write: believed(5.0),
+    one_limit: false,
     concurrency: 4,
     scope: Scope::Workspace,
     provenance: EXPORTER,
 };
 
-/// Secret scopes, keys and their access lists. One published limit for reads and writes together: each verb gets half.
+/// Secret scopes, keys and their access lists.
 pub static SECRETS: Family = Family {
     name: "secrets",
-    read: published(1100.0 / 60.0 / 2.0),
-    write: published(1100.0 / 60.0 / 2.0),
+    read: published(1100.0 / 60.0),
+    write: published(1100.0 / 60.0),
+    one_limit: true,
     concurrency: 5,
     scope: Scope::Workspace,
     provenance: LIMITS_PAGE,
@@ -281,6 +300,7 @@ pub static UNITY_CATALOG: Family = Family {
     name: "unity-catalog",
     read: believed(50.0),
     write: believed(10.0),
+    one_limit: false,
     concurrency: 10,
     scope: Scope::Metastore,
     provenance: EXPORTER,
@@ -291,6 +311,7 @@ pub static GRANTS: Family = Family {
     name: "grants",
     read: believed(50.0),
     write: believed(10.0),
+    one_limit: false,
     concurrency: 10,
     scope: Scope::Metastore,
     provenance: EXPORTER,
@@ -301,6 +322,7 @@ pub static SETTINGS: Family = Family {
     name: "settings",
     read: believed(10.0),
     write: believed(2.0),
+    one_limit: false,
     concurrency: 4,
     scope: Scope::Workspace,
     provenance: EXPORTER,
@@ -311,6 +333,7 @@ pub static STATEMENTS: Family = Family {
     name: "statements",
     read: believed(20.0),
     write: believed(10.0),
+    one_limit: false,
     concurrency: 8,
     scope: Scope::Workspace,
     provenance: EXPORTER,
@@ -351,6 +374,7 @@ mod tests {
         for family in FAMILIES {
             assert!(!family.provenance.is_empty(), "{}", family.name);
             assert!(family.concurrency > 0, "{}", family.name);
+            assert!(!family.one_limit || family.read == family.write, "{}", family.name);
             for rate in [family.read, family.write] {
                 assert!(rate.start > 0.0 && rate.start <= rate.per_second, "{}", family.name);
             }
@@ -373,6 +397,7 @@ mod tests {
     fn catalog_calls_are_counted_for_the_metastore_once_it_is_known() {
         assert_eq!(GRANTS.bucket("ws", None, Verb::Read).as_str(), "ws/grants/read");
         assert_eq!(GRANTS.bucket("ws", Some("ms"), Verb::Read).as_str(), "ms/grants/read");
+        assert_eq!(SECRETS.bucket("ws", None, Verb::Write), SECRETS.bucket("ws", None, Verb::Read));
         assert_eq!(JOBS.bucket("ws", Some("ms"), Verb::Write).as_str(), "ws/jobs/write");
     }
 }

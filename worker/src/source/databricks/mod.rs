@@ -4,18 +4,27 @@
 //! [`paging`] turns listings into pages. What the kinds are, and how a task captures them, lies beside them and knows
 //! nothing of HTTP.
 
+mod attributes;
+mod auth;
+mod body;
+mod budget;
 mod client;
+mod dns;
+mod errors;
 pub mod families;
+mod host;
 mod paging;
 mod probe;
+mod profile;
 mod request;
+mod retry;
 mod settings;
 
 pub use client::Client;
 pub use paging::{Page, Paging};
 pub use probe::{
-    FACT_CLOUD, FACT_HOST, FACT_METASTORE_ID, FACT_METASTORE_NAME, FACT_METASTORE_OWNER, FACT_WORKSPACE_ID,
-    probe,
+    FACT_CLOUD, FACT_HOST, FACT_METASTORE_ID, FACT_METASTORE_NAME, FACT_METASTORE_OWNER,
+    FACT_METASTORE_UNKNOWN, FACT_WORKSPACE_ID, probe,
 };
 pub use request::{Request, segment};
 pub use settings::{Credentials, Patience, SecretSource, Settings};

@@ -1,7 +1,7 @@
 //! Paging: how long listings come in pieces, as data that a row of the kinds table holds.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -73,7 +73,7 @@ struct Walk {
     meter: Arc<Meter>,
     next: Next,
     /// Hashes of the tokens that came, for a listing that goes in circles. Eight bytes for each page.
-    seen: std::collections::HashSet<u64>,
+    seen: HashSet<u64>,
 }
 
 /// What is asked for next.
@@ -89,7 +89,7 @@ impl Walk {
             Paging::None | Paging::Token { .. } => Next::Token(None),
             Paging::Scim { .. } | Paging::Page { .. } => Next::Position(1),
         };
-        Self { client, request, paging, items, meter, next, seen: std::collections::HashSet::new() }
+        Self { client, request, paging, items, meter, next, seen: HashSet::new() }
     }
 
     async fn step(mut self) -> Result<Option<(Page, Self)>> {
@@ -186,4 +186,38 @@ fn read_page(body: &Bytes, items: &str, request: &Request) -> Result<(Page, Opti
         None => None,
     };
     Ok((page, token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::families::JOBS;
+    use super::*;
+
+    fn page(body: &'static str, items: &str) -> Result<(Vec<String>, Option<String>)> {
+        let request = Request::get(&JOBS, "/api/2.1/jobs/list");
+        let (page, token) = read_page(&Bytes::from_static(body.as_bytes()), items, &request)?;
+        Ok((page.iter().map(|item| item.get().to_owned()).collect(), token))
+    }
+
+    #[test]
+    fn items_are_kept_as_they_were_written() {
+        let body =
+            r#"{"x":[1],"jobs":[ {"b":1, "a":1.00} ,{"id":12345678901234567890}],"next_page_token":"t"}"#;
+        let (items, token) = page(body, "jobs").unwrap();
+        assert_eq!(items, [r#"{"b":1, "a":1.00}"#, r#"{"id":12345678901234567890}"#]);
+        assert_eq!(token.as_deref(), Some("t"));
+        assert_eq!(page("[1,2]", "").unwrap().0, ["1", "2"]);
+    }
+
+    #[test]
+    fn an_absent_list_is_empty_and_a_strange_one_an_error() {
+        for empty in ["{}", r#"{"jobs":[]}"#, r#"{"jobs":null}"#, r#"{"next_page_token":"","jobs":[]}"#] {
+            assert_eq!(page(empty, "jobs").unwrap(), (vec![], None), "{empty}");
+        }
+        for strange in ["[]", "null", r#""x""#, r#"{"jobs":{}}"#, r#"{"jobs":"x"}"#, r#"{"jobs":0}"#] {
+            assert_eq!(page(strange, "jobs").unwrap_err().code, "http.not-a-list", "{strange}");
+        }
+        assert_eq!(page(r#"{"jobs":[],"next_page_token":7}"#, "jobs").unwrap_err().code, "http.not-a-list");
+        assert_eq!(page("{}", "").unwrap_err().code, "http.not-a-list");
+    }
 }

@@ -8,6 +8,9 @@ use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::secret::Secret;
 use reqwest::Url;
 
+use super::attributes::Attributes;
+use super::profile::profile;
+
 /// One workspace and who asks.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -17,7 +20,7 @@ pub struct Settings {
     pub credentials: Credentials,
     /// The workspace's numeric id, where configured: sent along for unified hosts, and checked by the probe.
     pub workspace_id: Option<String>,
-    /// The part of each API limit we may use.
+    /// The part of each API limit we may use, above 0 up to 1.
     pub share: f64,
     /// Calls that may be under way at once.
     pub concurrency: u32,
@@ -38,6 +41,8 @@ pub struct Patience {
     pub answer: Duration,
     /// From the first failure of a call until it is given up. Default 300 s, as the vendor's SDK has it.
     pub retries: Duration,
+    /// For the probe, all its calls together. Default 10 s.
+    pub probe: Duration,
 }
 
 impl Default for Patience {
@@ -47,6 +52,7 @@ impl Default for Patience {
             idle: Duration::from_secs(60),
             answer: Duration::from_secs(300),
             retries: Duration::from_secs(300),
+            probe: Duration::from_secs(10),
         }
     }
 }
@@ -83,7 +89,7 @@ pub enum Credentials {
 pub enum SecretSource {
     /// A reference of the configuration.
     Reference(SecretRef),
-    /// A value of a profile file.
+    /// A value of a profile file or an environment variable.
     Value(Secret),
 }
 
@@ -101,25 +107,85 @@ impl SecretSource {
 }
 
 impl Settings {
-    /// Works out what `config` means. Reads every secret once, so that one that is missing is told now; the ambient
-    /// `DATABRICKS_*` variables are not looked at, or one of them would leak to every host.
+    /// Works out what `config` means; what it does not say is taken from the profile that it names. Reads every secret
+    /// once, so that one that is missing is told now. The ambient `DATABRICKS_*` variables are not looked at (but for the
+    /// place of the profile file), or one of them would leak to every host.
     ///
     /// # Errors
     /// `Config` when the host, the profile or the credentials are missing, contradict each other, or cannot be had.
     pub fn from_config(config: &DatabricksConfig, limits: &LimitsConfig) -> Result<Self> {
-        let fault = |detail: &str| {
-            Fault::new(Class::Config, "config.databricks", "read the settings of a workspace", detail)
+        let mut attributes = Attributes::of_config(config);
+        if let Some(name) = &config.profile
+            && let Some(found) = profile(config.config_file.as_deref(), Some(name))?
+        {
+            attributes = attributes.over(Attributes::of_profile(&found));
+        }
+        Self::build(&attributes, limits, config.notebooks.format)
+    }
+
+    /// Works out what the environment variables of the Databricks tools and its profile file say, for a command without a
+    /// configuration file. Variables go before the profile. The profile is the one `named` (`--profile`), else that of
+    /// `DATABRICKS_CONFIG_PROFILE`; else, unless a variable already names a host or a credential, the file's default.
+    ///
+    /// `Ok(None)` when nothing of all this is there.
+    ///
+    /// # Errors
+    /// As [`Self::from_config`].
+    pub fn from_environment(named: Option<&str>, limits: &LimitsConfig) -> Result<Option<Self>> {
+        Self::from_variables(|name| std::env::var(name).ok(), named, limits)
+    }
+
+    fn from_variables(
+        variable: impl Fn(&str) -> Option<String>,
+        named: Option<&str>,
+        limits: &LimitsConfig,
+    ) -> Result<Option<Self>> {
+        let mut attributes = Attributes::of_environment(&variable);
+        let file =
+            variable("DATABRICKS_CONFIG_FILE").filter(|path| !path.is_empty()).map(std::path::PathBuf::from);
+        let set = variable("DATABRICKS_CONFIG_PROFILE").filter(|name| !name.is_empty());
+        let named = named.map(str::to_owned).or(set);
+        if named.is_some() || !attributes.names_anything() {
+            let found = profile(file.as_deref(), named.as_deref())?;
+            attributes =
+                attributes.over(found.map(|found| Attributes::of_profile(&found)).unwrap_or_default());
+        }
+        if !attributes.names_anything() {
+            return Ok(None);
+        }
+        Self::build(&attributes, limits, NotebookFormat::default()).map(Some)
+    }
+
+    fn build(attributes: &Attributes, limits: &LimitsConfig, notebooks: NotebookFormat) -> Result<Self> {
+        let host = attributes.host()?;
+        let workspace_id = match (attributes.workspace_id()?, host.workspace_id) {
+            (Some(set), Some(found)) if set != found => {
+                let detail = format!("workspace_id says {set}, and the host says ?o={found}");
+                return Err(Fault::new(
+                    Class::Config,
+                    "config.wrong-workspace",
+                    "read which workspace is meant",
+                    detail,
+                ));
+            }
+            (set, found) => set.or(found),
         };
-        let host = config.host.as_deref().ok_or_else(|| fault("no host is given"))?;
-        let token = config.token.clone().ok_or_else(|| fault("no credentials are given"))?;
+        if !(limits.share > 0.0 && limits.share <= 1.0) {
+            let detail = format!("{} is not above 0 and up to 1", limits.share);
+            return Err(Fault::new(Class::Config, "config.share", "read limits.share", detail));
+        }
         Ok(Self {
-            host: Url::parse(host).map_err(|e| fault(&e.to_string()))?,
-            credentials: Credentials::Token(SecretSource::Reference(token)),
-            workspace_id: config.workspace_id.clone(),
+            host: host.url,
+            credentials: attributes.credentials()?,
+            workspace_id,
             share: limits.share,
-            concurrency: limits.concurrency,
-            notebooks: config.notebooks.format,
+            concurrency: limits.concurrency.max(1),
+            notebooks,
             patience: Patience::default(),
         })
     }
 }
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

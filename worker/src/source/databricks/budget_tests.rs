@@ -1,0 +1,179 @@
+//! The budget against clocks and locks that do as they are told.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use lakehold_proto::clock::Clock;
+use lakehold_proto::ids::Nonce;
+use lakehold_proto::locks::{Locks, MemoryLocks};
+
+use super::super::families::{PERMISSIONS, SCIM};
+use super::*;
+use crate::progress::Done;
+
+/// Time that passes only while somebody waits: it jumps to the end of each wait.
+#[derive(Debug, Default)]
+struct Jumping(Mutex<Duration>);
+
+#[async_trait]
+impl Clock for Jumping {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    fn tick(&self) -> Tick {
+        Tick::at(*lock(&self.0))
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        // Whoever only guards against silence must not move time: yield first, so that what is guarded may win.
+        let until = self.tick().plus(duration);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let mut now = lock(&self.0);
+        *now = (*now).max(until.elapsed());
+    }
+}
+
+/// Locks that count what they are asked, and can be down.
+#[derive(Debug)]
+struct Counting {
+    inner: MemoryLocks,
+    takes: AtomicU32,
+    down: AtomicBool,
+    unused: AtomicU32,
+}
+
+#[async_trait]
+impl Locks for Counting {
+    async fn acquire(&self, name: &str, token: Nonce, ttl: Duration) -> Result<bool> {
+        self.inner.acquire(name, token, ttl).await
+    }
+
+    async fn release(&self, name: &str, token: Nonce) -> Result<()> {
+        self.inner.release(name, token).await
+    }
+
+    async fn held(&self, name: &str) -> Result<bool> {
+        self.inner.held(name).await
+    }
+
+    async fn take(&self, key: &BucketKey, limit: Limit, wanted: u32) -> Result<Grant> {
+        self.takes.fetch_add(1, Relaxed);
+        if self.down.load(Relaxed) {
+            return Err(Fault::new(Class::Unavailable, "locks.down", "take permits", "refused"));
+        }
+        self.inner.take(key, limit, wanted).await
+    }
+
+    async fn feed(&self, key: &BucketKey, limit: Limit, feedback: Feedback) -> Result<()> {
+        if let Feedback::Unused(count) = feedback {
+            self.unused.fetch_add(count, Relaxed);
+        }
+        self.inner.feed(key, limit, feedback).await
+    }
+
+    async fn rate(&self, key: &BucketKey) -> Result<Option<f64>> {
+        self.inner.rate(key).await
+    }
+}
+
+struct Bench {
+    clock: Arc<Jumping>,
+    locks: Arc<Counting>,
+    budget: Arc<Budget>,
+    meter: Arc<Meter>,
+}
+
+fn bench() -> Bench {
+    let clock = Arc::new(Jumping::default());
+    let locks = Arc::new(Counting {
+        inner: MemoryLocks::new(clock.clone()),
+        takes: AtomicU32::new(0),
+        down: AtomicBool::new(false),
+        unused: AtomicU32::new(0),
+    });
+    let budget = Arc::new(Budget::new(locks.clone(), clock.clone(), 1.0, 16));
+    Bench { clock, locks, budget, meter: Arc::new(Meter::new(Arc::new(Done::default()))) }
+}
+
+impl Bench {
+    /// Makes `count` calls by `callers` at once, and tells how long they took.
+    async fn calls(&self, family: &'static Family, callers: u32, count: u32) -> Duration {
+        let began = self.clock.tick();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..callers {
+            let (budget, meter) = (Arc::clone(&self.budget), Arc::clone(&self.meter));
+            tasks.spawn(async move {
+                for _ in 0..count / callers {
+                    let leave = enter(&budget, family, &meter).await;
+                    budget.fine(leave).await;
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        self.clock.tick().since(began)
+    }
+}
+
+async fn enter(budget: &Budget, family: &'static Family, meter: &Meter) -> Leave {
+    budget.enter(family, Verb::Read, family.bucket("w", None, Verb::Read), meter).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_rate_is_used_and_not_exceeded() {
+    let bench = bench();
+    let took = bench.calls(&PERMISSIONS, 10, 1_000).await.as_secs_f64();
+    assert!((9.5..10.6).contains(&took), "1000 calls at 100 a second took {took} s");
+    let asked = bench.locks.takes.load(Relaxed);
+    assert!(asked < 500, "the shared budget was asked {asked} times for 1000 calls");
+    assert!(bench.meter.figures().calls["permissions"].waited_ms > 0);
+}
+
+#[tokio::test]
+async fn a_pause_stops_everybody_also_with_permits_in_hand() {
+    let bench = bench();
+    let leave = enter(&bench.budget, &PERMISSIONS, &bench.meter).await;
+    leave.pool.hand().permits = 5;
+    let pool = Arc::clone(&leave.pool);
+    bench.budget.throttled(leave, Duration::from_secs(7)).await;
+    assert_eq!(pool.hand().permits, 0);
+    let took = bench.calls(&PERMISSIONS, 1, 1).await;
+    assert!(took >= Duration::from_secs(7), "{took:?}");
+}
+
+#[tokio::test]
+async fn permits_nobody_wants_go_back() {
+    let bench = bench();
+    let leave = enter(&bench.budget, &PERMISSIONS, &bench.meter).await;
+    leave.pool.hand().permits = 3;
+    bench.budget.fine(leave).await;
+    assert_eq!(bench.locks.unused.load(Relaxed), 3);
+}
+
+#[tokio::test]
+async fn without_the_shared_budget_calls_go_on_slowly_and_then_return() {
+    let bench = bench();
+    bench.locks.down.store(true, Relaxed);
+    let took = bench.calls(&PERMISSIONS, 2, 40).await.as_secs_f64();
+    assert!((17.0..22.0).contains(&took), "40 calls at 2 a second took {took} s");
+    let asked = bench.locks.takes.load(Relaxed);
+    assert!(asked <= 6, "a budget that is down was asked {asked} times in 20 s");
+    bench.locks.down.store(false, Relaxed);
+    bench.clock.sleep(AGAIN).await;
+    let took = bench.calls(&PERMISSIONS, 2, 100).await.as_secs_f64();
+    assert!(took < 2.0, "100 calls at 100 a second took {took} s");
+}
+
+#[tokio::test]
+async fn a_family_keeps_to_its_cap() {
+    let bench = bench();
+    let first = enter(&bench.budget, &SCIM, &bench.meter).await;
+    let second = enter(&bench.budget, &SCIM, &bench.meter).await;
+    let third = enter(&bench.budget, &SCIM, &bench.meter);
+    assert!(futures::FutureExt::now_or_never(third).is_none(), "scim allows two at once");
+    drop((first, second));
+    enter(&bench.budget, &SCIM, &bench.meter).await;
+}
