@@ -1,14 +1,26 @@
 //! The configuration: one strict YAML file. These are the *low* types, what was typed; what they mean is worked out once,
 //! by whoever uses them. Unknown keys are errors. Secrets are only ever references.
 
+mod check;
+mod find;
+mod implied;
+mod location;
+mod parse;
 mod secret_ref;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use check::check;
+pub use find::{Surroundings, find};
+pub use implied::{env_name_from, implied};
+pub use location::StoreLocation;
+pub use parse::parse;
 pub use secret_ref::SecretRef;
+pub use settings::{Asked, Effective, Origin, Settings, load};
 
 use crate::ids::EnvName;
 
@@ -171,8 +183,10 @@ impl TryFrom<String> for HumanDuration {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let parsed: jiff::SignedDuration =
-            text.parse().map_err(|_| format!("{text:?} is no length of time: write it like 24h or 90m"))?;
+        let wrong = || format!("{text:?} is no length of time: write it like 24h, 90m or 1d 12h");
+        let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+        // A day of an objective is 24 hours, whatever the clocks of the place do; months have no length.
+        let parsed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
         std::time::Duration::try_from(parsed).map(Self).map_err(|_| format!("{text:?} is negative"))
     }
 }
