@@ -383,3 +383,38 @@ async fn every_workspace_has_what_a_new_one_has_and_mutations_are_seeded() {
         serde_json::from_value(json!({"path": "[", "effect": {"type": "reset"}})).expect("parses");
     assert!(site.sim.add_fault(fault).is_err(), "a broken glob is refused");
 }
+
+#[tokio::test]
+async fn dropping_the_simulator_closes_its_port() {
+    let site = Site::small().await;
+    let url = format!("{}/__sim/info", site.sim.url(0));
+    assert!(site.client.get(&url).send().await.is_ok());
+    let Site { sim, client } = site;
+    drop(sim);
+    // The listener goes with its task, which the runtime drops at its next turn.
+    let mut closed = false;
+    for _ in 0..1000 {
+        closed = client.get(&url).send().await.is_err();
+        if closed {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(closed);
+}
+
+#[tokio::test]
+async fn singletons_keep_their_admins_and_take_others() {
+    let site = Site::small().await;
+    let path = "/api/2.0/permissions/authorization/passwords";
+    let acl = |groups: &[&str]| {
+        let all: Vec<Value> =
+            groups.iter().map(|g| json!({"group_name": g, "permission_level": "CAN_USE"})).collect();
+        Some(json!({"access_control_list": all}))
+    };
+    assert_eq!(site.call(Method::PUT, path, acl(&["admins", "users"])).await.status(), StatusCode::OK);
+    let (_, now) = site.get(path).await;
+    assert_eq!(now["access_control_list"].as_array().map(Vec::len), Some(2));
+    let tokens = "/api/2.0/permissions/authorization/tokens";
+    assert_eq!(site.call(Method::PUT, tokens, acl(&["users"])).await.status(), StatusCode::BAD_REQUEST);
+}

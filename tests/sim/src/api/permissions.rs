@@ -307,7 +307,8 @@ fn check_entry(
     if field == "group_name" && level == "IS_OWNER" {
         return Err(ApiError::invalid(format!("A group can not be the owner of a {}.", singular(t))));
     }
-    if name == "admins" && field == "group_name" && !admins_required {
+    let may_name_admins = admins_required || matches!(t.home, Home::Single(_));
+    if name == "admins" && field == "group_name" && !may_name_admins {
         return Err(ApiError::invalid("Cannot change permissions for group 'admins'."));
     }
     Ok(())
