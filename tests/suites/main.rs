@@ -7,4 +7,5 @@
     reason = "a broken promise ends a test"
 )]
 
+mod engine;
 mod schedules;

@@ -268,7 +268,12 @@ impl Worker {
             tried += 1;
             match self.store.put_new(&key, body.clone()).await {
                 Ok(_) => return Ok(()),
-                Err(fault) if tried >= STORE_TRIES || !fault.class.may_retry() => return Err(fault),
+                // A full disk does not empty itself within seconds.
+                Err(fault)
+                    if tried >= STORE_TRIES || !fault.class.may_retry() || fault.code == "store.full" =>
+                {
+                    return Err(fault);
+                }
                 Err(_) => self.clock.sleep(Duration::from_millis(100 << tried)).await,
             }
         }

@@ -10,7 +10,7 @@ use lakehold_proto::ids::{EnvName, Hash, Kind};
 use lakehold_proto::manifest::{Counts, KindReport, MANIFEST_SCHEMA, Manifest, RunReport, SnapshotState};
 use lakehold_proto::outcome::{Standing, Unlisted};
 use lakehold_proto::plan::{EnvPlan, Plan};
-use lakehold_proto::store::{Key, Put, SharedStore, Store, get_existing};
+use lakehold_proto::store::{Key, Put, PutHashed, SharedStore, Store, get_existing, put_hashed};
 use sha2::{Digest as _, Sha256};
 
 use super::drive::EnvEnd;
@@ -46,7 +46,14 @@ async fn assemble_and_publish(store: &dyn Store, assembly: Assembly) -> Result<E
     let pages = write_pages(store, &contents).await?;
     let base = read_base(store, &plan).await;
     let against = base.as_ref().map(|base| Against { base, plan: &plan });
-    let surveyed = survey(store, &pages, against).await?;
+    let surveyed = match survey(store, &pages, against).await {
+        // Either snapshot may be the damaged one; if it is the new one, the second look says so.
+        Err(fault) if fault.class == Class::Integrity && base.is_some() => {
+            tracing::warn!(%fault, "the base snapshot is damaged: not compared");
+            survey(store, &pages, None).await?
+        }
+        surveyed => surveyed?,
+    };
     let kinds = account_for(&assembly.kinds, &plan, &contents.unlisted, &surveyed);
     if let Some(fault) = nothing_usable(&kinds) {
         return Ok(EnvEnd::Nothing(fault));
@@ -94,14 +101,24 @@ fn order<'a>(by: &'a Kind, shard: &'a lakehold_proto::task::Shard, kind: &'a Kin
 
 async fn write_pages(store: &dyn Store, contents: &Contents) -> Result<Vec<PageRef>> {
     let mut pages = Vec::new();
-    let indexes = contents.indexes.chunks(PAGE).map(|indexes| write_page(indexes, &[]));
-    let unlisted = contents.unlisted.chunks(PAGE).map(|unlisted| write_page(&[], unlisted));
-    for page in indexes.chain(unlisted) {
-        let (page, bytes) = page?;
-        store.put_new(&Key::index(page.sha256), bytes).await?;
-        pages.push(page);
+    for indexes in contents.indexes.chunks(PAGE) {
+        pages.push(put_page(store, indexes, &[]).await?);
+    }
+    for unlisted in contents.unlisted.chunks(PAGE) {
+        pages.push(put_page(store, &[], unlisted).await?);
     }
     Ok(pages)
+}
+
+async fn put_page(store: &dyn Store, indexes: &[IndexRef], unlisted: &[(Kind, Unlisted)]) -> Result<PageRef> {
+    let mut variant = 0;
+    loop {
+        let (page, bytes) = write_page(indexes, unlisted, variant)?;
+        match put_hashed(store, &Key::index(page.sha256), bytes, false).await? {
+            PutHashed::Created | PutHashed::Existed => return Ok(page),
+            PutHashed::Damaged => variant += 1,
+        }
+    }
 }
 
 /// The base snapshot's manifest. One that cannot be read costs the comparison, which then counts everything as new.

@@ -178,6 +178,13 @@ pub struct Header {
     pub packs: Vec<PackRef>,
     /// How many entries follow.
     pub entries: u64,
+    /// Counts up where an equal object was found damaged and could not be overwritten. Means nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub variant: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// An index, read whole: shards are bounded.
@@ -254,56 +261,80 @@ pub struct PageRef {
     pub first: (Kind, String),
 }
 
-/// Writes an index: sorts the entries, numbers the packs in the order of first use, compresses. The same items in the
-/// same packs give the same bytes. `packs` is what the frames' numbers mean so far.
-///
-/// # Errors
-/// `Bug` when two entries have one key, or a frame's number is not in `packs`.
-pub fn write_index(
-    by: &Kind,
-    kind: &Kind,
-    shard: &Shard,
-    packs: &[PackRef],
-    mut entries: Vec<Entry>,
-) -> Result<(IndexRef, Bytes)> {
-    entries.sort_by(|a, b| a.key.as_bytes().cmp(b.key.as_bytes()));
-    if let Some(pair) = entries.windows(2).find(|pair| pair[0].key == pair[1].key) {
-        return Err(damaged(
-            "write an index",
-            format!("two items of kind {kind} have the key {:?}", pair[0].key),
-        ));
-    }
-    let mut used = Vec::new();
-    let mut numbers: HashMap<&PackRef, u32> = HashMap::new();
-    for frame in entries.iter_mut().flat_map(|e| &mut e.parts).flat_map(|p| &mut p.frames) {
-        let Some(pack) = packs.get(frame.pack as usize) else {
+/// An index to be written.
+#[derive(Clone, Debug)]
+pub struct IndexDraft {
+    by: Kind,
+    header: Header,
+    entries: Vec<Entry>,
+}
+
+impl IndexDraft {
+    /// Sorts the entries and numbers the packs in the order of first use, so that the same items in the same packs give
+    /// the same bytes. `packs` is what the frames' numbers mean so far.
+    ///
+    /// # Errors
+    /// `Bug` when two entries have one key, or a frame's number is not in `packs`.
+    pub fn new(
+        by: &Kind,
+        kind: &Kind,
+        shard: &Shard,
+        packs: &[PackRef],
+        mut entries: Vec<Entry>,
+    ) -> Result<Self> {
+        entries.sort_by(|a, b| a.key.as_bytes().cmp(b.key.as_bytes()));
+        if let Some(pair) = entries.windows(2).find(|pair| pair[0].key == pair[1].key) {
             return Err(damaged(
                 "write an index",
-                format!("a frame names pack {} of {}", frame.pack, packs.len()),
+                format!("two items of kind {kind} have the key {:?}", pair[0].key),
             ));
+        }
+        let mut used = Vec::new();
+        let mut numbers: HashMap<&PackRef, u32> = HashMap::new();
+        for frame in entries.iter_mut().flat_map(|e| &mut e.parts).flat_map(|p| &mut p.frames) {
+            let Some(pack) = packs.get(frame.pack as usize) else {
+                return Err(damaged(
+                    "write an index",
+                    format!("a frame names pack {} of {}", frame.pack, packs.len()),
+                ));
+            };
+            frame.pack = *numbers.entry(pack).or_insert_with(|| {
+                used.push(pack.clone());
+                used.len() as u32 - 1
+            });
+        }
+        let header = Header {
+            schema: INDEX_SCHEMA.into(),
+            kind: kind.clone(),
+            shard: shard.clone(),
+            packs: used,
+            entries: entries.len() as u64,
+            variant: 0,
         };
-        frame.pack = *numbers.entry(pack).or_insert_with(|| {
-            used.push(pack.clone());
-            used.len() as u32 - 1
-        });
+        Ok(Self { by: by.clone(), header, entries })
     }
-    let header = Header {
-        schema: INDEX_SCHEMA.into(),
-        kind: kind.clone(),
-        shard: shard.clone(),
-        packs: used,
-        entries: entries.len() as u64,
-    };
-    let bytes = write_lines(&header, &entries)?;
-    let index = IndexRef {
-        by: by.clone(),
-        kind: kind.clone(),
-        shard: shard.clone(),
-        sha256: Hash::of(&bytes),
-        size: bytes.len() as u64,
-        entries: entries.len() as u64,
-    };
-    Ok((index, bytes))
+
+    /// The object, and how it is named.
+    ///
+    /// # Errors
+    /// `Bug` when it cannot be written.
+    pub fn write(&self) -> Result<(IndexRef, Bytes)> {
+        let bytes = write_lines(&self.header, &self.entries)?;
+        let index = IndexRef {
+            by: self.by.clone(),
+            kind: self.header.kind.clone(),
+            shard: self.header.shard.clone(),
+            sha256: Hash::of(&bytes),
+            size: bytes.len() as u64,
+            entries: self.header.entries,
+        };
+        Ok((index, bytes))
+    }
+
+    /// The same in another form, under another name: for when an equal object lies damaged in the store.
+    pub fn vary(&mut self) {
+        self.header.variant += 1;
+    }
 }
 
 /// Reads an index.
@@ -330,6 +361,8 @@ pub fn read_index(bytes: &[u8]) -> Result<Index> {
 struct PageHeader {
     schema: String,
     lines: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    variant: u32,
 }
 
 /// A line of a page.
@@ -340,18 +373,23 @@ enum PageLine {
     Unlisted { by: Kind, slice: Unlisted },
 }
 
-/// Writes a page. Indexes come sorted by (`by`, scope, bucket, kind), unlisted slices behind them.
+/// Writes a page. Indexes come sorted by (`by`, scope, bucket, kind), unlisted slices behind them. Another `variant` gives
+/// other bytes that mean the same: see [`IndexDraft::vary`].
 ///
 /// # Errors
 /// `Bug` when it cannot be written.
-pub fn write_page(indexes: &[IndexRef], unlisted: &[(Kind, Unlisted)]) -> Result<(PageRef, Bytes)> {
+pub fn write_page(
+    indexes: &[IndexRef],
+    unlisted: &[(Kind, Unlisted)],
+    variant: u32,
+) -> Result<(PageRef, Bytes)> {
     let lines: Vec<_> = indexes
         .iter()
         .cloned()
         .map(PageLine::Index)
         .chain(unlisted.iter().cloned().map(|(by, slice)| PageLine::Unlisted { by, slice }))
         .collect();
-    let header = PageHeader { schema: PAGE_SCHEMA.into(), lines: lines.len() as u64 };
+    let header = PageHeader { schema: PAGE_SCHEMA.into(), lines: lines.len() as u64, variant };
     let bytes = write_lines(&header, &lines)?;
     let first = match lines.first() {
         Some(PageLine::Index(index)) => (index.by.clone(), index.shard.scope.clone()),
@@ -463,7 +501,7 @@ mod tests {
 
     fn write(packs: &[Hash], entries: Vec<Entry>) -> Result<(IndexRef, Bytes)> {
         let packs: Vec<_> = packs.iter().copied().map(PackRef::plain).collect();
-        write_index(&Kind::of("job"), &Kind::of("job"), &Shard::whole(), &packs, entries)
+        IndexDraft::new(&Kind::of("job"), &Kind::of("job"), &Shard::whole(), &packs, entries)?.write()
     }
 
     #[test]

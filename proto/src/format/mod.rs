@@ -8,8 +8,8 @@ mod root;
 
 pub use canonical::{CANONICAL_RULE, canonical_json, content_of};
 pub use index::{
-    Entry, Gap, Header, INDEX_SCHEMA, Index, IndexRef, PAGE_SCHEMA, PackRef, Page, PageRef, Part, Role,
-    read_index, read_page, write_index, write_page,
+    Entry, Gap, Header, INDEX_SCHEMA, Index, IndexDraft, IndexRef, PAGE_SCHEMA, PackRef, Page, PageRef, Part,
+    Role, read_index, read_page, write_page,
 };
 pub use pack::{Frame, Located, MAX_FRAME, PACK_MAGIC, PackBuilder, Sealed, open_frame, read_located};
 pub use root::{ContentRoot, RootLine};

@@ -36,8 +36,8 @@ impl FaultyStore {
     }
 }
 
-fn failed(key: &Key, detail: &str) -> Failure {
-    Failure::new(Class::Unavailable, "store.write", format!("write {key}"), detail)
+fn failed(key: &Key, code: &'static str, detail: &str) -> Failure {
+    Failure::new(Class::Unavailable, code, format!("write {key}"), detail)
 }
 
 #[async_trait]
@@ -46,11 +46,13 @@ impl Store for FaultyStore {
         let n = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
         for fault in &self.faults {
             match *fault {
-                Fault::LoseWrite(at) if at == n => return Err(failed(key, "the write was lost")),
-                Fault::FullFrom(from) if n >= from => return Err(failed(key, "no space left on device")),
+                Fault::LoseWrite(at) if at == n => return Err(failed(key, "store.io", "the write was lost")),
+                Fault::FullFrom(from) if n >= from => {
+                    return Err(failed(key, "store.full", "no space left on device"));
+                }
                 Fault::LoseAnswer(at) if at == n => {
                     self.inner.put_new(key, body).await?;
-                    return Err(failed(key, "the answer was lost"));
+                    return Err(failed(key, "store.io", "the answer was lost"));
                 }
                 _ => {}
             }

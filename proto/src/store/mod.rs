@@ -119,6 +119,34 @@ pub async fn get_hashed(store: &dyn Store, key: &Key, hash: Hash) -> Result<Byte
     .hint("run `lakehold verify --all` to see which items are hurt and which snapshots hold them"))
 }
 
+/// What [`put_hashed`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutHashed {
+    /// The object was made.
+    Created,
+    /// It was there already, whole.
+    Existed,
+    /// Something else lies at its key: an earlier object that was damaged. It cannot be overwritten, so whoever wants
+    /// these bytes kept must write them in another form, which has another name.
+    Damaged,
+}
+
+/// Makes an object that is named by its hash. One that is there already is read and checked, unless the caller has just
+/// done so (`known_sound`): otherwise a damaged object would be relied on for ever by everything equal to it.
+///
+/// # Errors
+/// The store's.
+pub async fn put_hashed(store: &dyn Store, key: &Key, body: Bytes, known_sound: bool) -> Result<PutHashed> {
+    match store.put_new(key, body.clone()).await? {
+        Put::Created => Ok(PutHashed::Created),
+        Put::Existed if known_sound => Ok(PutHashed::Existed),
+        Put::Existed => match store.get(key).await? {
+            Some(found) if found == body => Ok(PutHashed::Existed),
+            _ => Ok(PutHashed::Damaged),
+        },
+    }
+}
+
 /// The fault of an object that something names and that is not there.
 pub fn missing(key: &Key) -> Fault {
     Fault::new(

@@ -2,12 +2,12 @@
 //!
 //! It is a help, not a truth: a base that is damaged costs a full capture and a warning, never a failed run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lakehold_proto::fault::{Class, Result};
 use lakehold_proto::format::{
-    CANONICAL_RULE, Entry, Index, IndexRef, Page, PageRef, Role, read_index, read_page,
+    CANONICAL_RULE, Entry, Index, IndexRef, Page, PageRef, Part, Role, read_index, read_page,
 };
 use lakehold_proto::ids::{Hash, Kind, SnapshotId};
 use lakehold_proto::manifest::Manifest;
@@ -26,17 +26,37 @@ const PAGES_KEPT: usize = 4;
 pub struct BaseSnapshot {
     manifest: Manifest,
     pages: Mutex<Vec<(Hash, Arc<Page>)>>,
+    /// Packs that were read and checked, and whether they are whole.
+    checked: Mutex<HashMap<Hash, bool>>,
 }
 
 impl BaseSnapshot {
     /// A base snapshot whose manifest was read.
     pub fn new(manifest: Manifest) -> Self {
-        Self { manifest, pages: Mutex::default() }
+        Self { manifest, pages: Mutex::default(), checked: Mutex::default() }
     }
 
     /// Its id.
     pub fn id(&self) -> SnapshotId {
         self.manifest.snapshot
+    }
+
+    /// Whether a pack is there and has the hash of its name. Asked once for each pack.
+    async fn pack_is_sound(&self, store: &dyn Store, pack: Hash) -> Result<bool> {
+        let checked = || self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&sound) = checked().get(&pack) {
+            return Ok(sound);
+        }
+        let sound = match get_hashed(store, &Key::pack(pack), pack).await {
+            Ok(_) => true,
+            Err(fault) if fault.class == Class::Integrity => {
+                tracing::warn!(%fault, "the base snapshot is damaged: storing anew");
+                false
+            }
+            Err(fault) => return Err(fault),
+        };
+        checked().insert(pack, sound);
+        Ok(sound)
     }
 
     async fn page(&self, store: &dyn Store, page: &PageRef) -> Result<Arc<Page>> {
@@ -72,8 +92,9 @@ impl BaseSnapshot {
 /// What the base snapshot has of one shard.
 #[derive(Debug, Default)]
 pub(super) struct BaseShard {
-    id: Option<SnapshotId>,
+    base: Option<Arc<BaseSnapshot>>,
     refs: Vec<IndexRef>,
+    sound: HashSet<Hash>,
     unlisted: Vec<Unlisted>,
     shard: Shard,
     loaded: HashMap<Kind, Loaded>,
@@ -88,7 +109,7 @@ struct Loaded {
 impl BaseShard {
     pub(super) async fn open(around: &Surroundings, by: &Kind, shard: &Shard) -> Result<Self> {
         let Some(base) = &around.base else { return Ok(Self::default()) };
-        let mut found = Self { id: Some(base.id()), shard: shard.clone(), ..Self::default() };
+        let mut found = Self { base: Some(Arc::clone(base)), shard: shard.clone(), ..Self::default() };
         for page in base.pages_for(by, &shard.scope) {
             match base.page(&*around.store, &page).await {
                 Ok(page) => {
@@ -132,10 +153,31 @@ impl BaseShard {
                     loaded.by_key.insert(entry.key.clone(), (number, position));
                 }
             }
+            self.sound.insert(index.sha256);
             loaded.indexes.push(Arc::new(read));
         }
         self.loaded.insert(kind.clone(), loaded);
         Ok(())
+    }
+
+    /// The indexes that were read, and are whole.
+    pub(super) fn sound(&self) -> &HashSet<Hash> {
+        &self.sound
+    }
+
+    pub(super) async fn packs_are_sound(
+        &self,
+        store: &dyn Store,
+        index: &Index,
+        part: &Part,
+    ) -> Result<bool> {
+        let Some(base) = &self.base else { return Ok(false) };
+        for frame in &part.frames {
+            if !base.pack_is_sound(store, index.pack(frame)?.sha256).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     pub(super) fn entry(&self, kind: &Kind, key: &str) -> Option<&Entry> {
@@ -157,7 +199,7 @@ impl BaseShard {
             |slice: &&Unlisted| slice.shard == *shard && slice.kinds.iter().any(|kind| kinds.contains(kind));
         match self.unlisted.iter().find(same) {
             Some(slice) => slice.last_good,
-            None => self.id,
+            None => self.base.as_ref().map(|base| base.id()),
         }
     }
 }

@@ -52,11 +52,6 @@ impl Meter {
         self.with(|figures| figures.bytes_read += bytes);
     }
 
-    /// Counts bytes written to the store.
-    pub fn stored(&self, bytes: u64) {
-        self.with(|figures| figures.bytes_stored += bytes);
-    }
-
     /// What was counted so far.
     pub fn figures(&self) -> Figures {
         self.with(|figures| figures.clone())

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lakehold_proto::clock::{SharedClock, Tick};
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::format::{Entry, Gap, Part, Role, content_of, write_index};
+use lakehold_proto::format::{Entry, Gap, IndexDraft, Part, Role, content_of};
 use lakehold_proto::ids::{Kind, SnapshotId};
 use lakehold_proto::outcome::{Outcome, Standing, Unlisted, Verdict};
 use lakehold_proto::plan::EnvPlan;
@@ -213,12 +213,9 @@ impl Capture {
                 let packs = self.packer.finish().await?;
                 let task = &self.assignment.task;
                 for (kind, entries) in std::mem::take(&mut self.entries) {
-                    let (index, bytes) =
-                        write_index(&task.kind, &kind, &task.shard, &packs, entries.into_values().collect())?;
-                    if self.packer.put_index(&index, bytes).await? {
-                        self.meter.stored(index.size);
-                    }
-                    indexes.push(index);
+                    let entries = entries.into_values().collect();
+                    let draft = IndexDraft::new(&task.kind, &kind, &task.shard, &packs, entries)?;
+                    indexes.push(self.packer.put_index(draft, self.base.sound()).await?);
                 }
                 self.settled()
             }
@@ -262,7 +259,14 @@ impl Capture {
 
     /// The outer error is the store's; the inner one the environment's, and becomes a gap.
     async fn seal(&mut self, kind: &Kind, key: &str, part: draft::DraftPart) -> Result<Result<Part>> {
-        let known = self.base.part(kind, key, part.role);
+        let mut known = self.base.part(kind, key, part.role);
+        if self.around.plan.selection.full
+            && let Some((index, found)) = &known
+            && !self.base.packs_are_sound(&*self.around.store, index, found).await?
+        {
+            // Everything is fetched again, and what the base has of it is damaged: it is stored anew.
+            known = None;
+        }
         match part.body {
             Body::Base => {
                 let Some((index, known)) = known else {

@@ -1,6 +1,6 @@
 //! Seals bodies into packs and uploads the packs as they fill.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -8,10 +8,10 @@ use fastcdc::v2020::FastCDC;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::format::{Frame, Index, IndexRef, PackBuilder, PackRef, Part, Role};
+use lakehold_proto::format::{Frame, Index, IndexDraft, IndexRef, PackBuilder, PackRef, Part, Role};
 use lakehold_proto::ids::Hash;
 use lakehold_proto::outcome::Figures;
-use lakehold_proto::store::{Key, Put, SharedStore};
+use lakehold_proto::store::{Key, PutHashed, SharedStore, put_hashed};
 use sha2::{Digest as _, Sha256};
 
 use super::Meter;
@@ -169,11 +169,17 @@ impl Packer {
 
     async fn close(&mut self) -> Result<()> {
         let Some((number, pack)) = self.open.take() else { return Ok(()) };
-        let sealed = pack.finish();
-        let size = sealed.bytes.len() as u64;
-        if self.store.put_new(&Key::pack(sealed.hash), sealed.bytes).await? == Put::Created {
-            self.written += 1;
-            self.bytes_stored += size;
+        let mut sealed = pack.finish();
+        loop {
+            match put_hashed(&*self.store, &Key::pack(sealed.hash), sealed.bytes.clone(), false).await? {
+                PutHashed::Created => {
+                    self.written += 1;
+                    self.bytes_stored += sealed.bytes.len() as u64;
+                    break;
+                }
+                PutHashed::Existed => break,
+                PutHashed::Damaged => sealed = sealed.vary(),
+            }
         }
         self.packs[number as usize] = Some(PackRef::plain(sealed.hash));
         Ok(())
@@ -186,9 +192,24 @@ impl Packer {
         self.packs.iter().cloned().collect::<Option<Vec<_>>>().ok_or_else(open)
     }
 
-    /// Writes an index. Returns whether it was not there yet.
-    pub(super) async fn put_index(&self, index: &IndexRef, bytes: Bytes) -> Result<bool> {
-        Ok(self.store.put_new(&Key::index(index.sha256), bytes).await? == Put::Created)
+    /// Writes an index. `sound` are those that were read and checked a moment ago.
+    pub(super) async fn put_index(
+        &mut self,
+        mut draft: IndexDraft,
+        sound: &HashSet<Hash>,
+    ) -> Result<IndexRef> {
+        loop {
+            let (index, bytes) = draft.write()?;
+            let known_sound = sound.contains(&index.sha256);
+            match put_hashed(&*self.store, &Key::index(index.sha256), bytes, known_sound).await? {
+                PutHashed::Created => {
+                    self.bytes_stored += index.size;
+                    return Ok(index);
+                }
+                PutHashed::Existed => return Ok(index),
+                PutHashed::Damaged => draft.vary(),
+            }
+        }
     }
 }
 

@@ -1,0 +1,90 @@
+//! The whole engine in one process: coordinator, queue, workers and locks. The same engine as the fleet's, with the
+//! adapters that need no server.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use lakehold_proto::clock::SharedClock;
+use lakehold_proto::ids::EnvName;
+use lakehold_proto::locks::SharedLocks;
+use lakehold_proto::queue::{MemoryQueue, SharedQueue};
+use lakehold_proto::store::{DirectoryStore, SharedStore};
+use lakehold_worker::progress::Progress;
+use lakehold_worker::serve::{Plans, Sources, Worker, serve};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::backup::Backup;
+use crate::engine::drive::Engine;
+
+/// Slots of the embedded worker. Calls are bounded by the rate budget, not by slots; this many keep the families of one
+/// workspace busy at once while their open packs stay small.
+pub const SLOTS: usize = 8;
+
+/// What an embedded engine is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Where bytes live.
+    pub store: SharedStore,
+    /// The same as a directory, where it is one.
+    pub directory: Option<DirectoryStore>,
+    /// Sources by environment.
+    pub sources: Arc<dyn Sources>,
+    /// Locks and budgets, shared with the sources.
+    pub locks: SharedLocks,
+    /// Pools by environment; those not named here are in `default`.
+    pub pools: HashMap<EnvName, String>,
+    /// Time.
+    pub clock: SharedClock,
+    /// The queue, so that a test may bring one that misbehaves.
+    pub queue: MemoryQueue,
+}
+
+/// A running embedded engine.
+#[derive(Debug)]
+pub struct Embedded {
+    /// The verb, ready to plan and carry out.
+    pub backup: Backup,
+    /// Live figures of its workers.
+    pub progress: Arc<Progress>,
+    queue: MemoryQueue,
+    stop: watch::Sender<bool>,
+    workers: JoinSet<()>,
+}
+
+impl Embedded {
+    /// Starts workers for every pool.
+    pub fn start(parts: Parts) -> Self {
+        let queue: SharedQueue = Arc::new(parts.queue.clone());
+        let progress = Arc::new(Progress::default());
+        let worker = Worker {
+            queue: Arc::clone(&queue),
+            store: Arc::clone(&parts.store),
+            locks: Arc::clone(&parts.locks),
+            clock: Arc::clone(&parts.clock),
+            sources: Arc::clone(&parts.sources),
+            progress: Arc::clone(&progress),
+            plans: Arc::new(Plans::default()),
+        };
+        let (stop, stopped) = watch::channel(false);
+        let mut workers = JoinSet::new();
+        let mut pools: BTreeSet<_> = parts.pools.values().cloned().collect();
+        pools.insert("default".into());
+        for pool in pools {
+            let (worker, stopped) = (worker.clone(), stopped.clone());
+            workers.spawn(async move { serve(worker, &pool, SLOTS, stopped).await });
+        }
+        let engine = Engine { store: parts.store, queue, locks: parts.locks, clock: parts.clock };
+        let backup =
+            Backup { engine, sources: parts.sources, pools: parts.pools, directory: parts.directory };
+        Self { backup, progress, queue: parts.queue, stop, workers }
+    }
+
+    /// Lets the workers finish what they hold, and ends them.
+    pub async fn drain(mut self) {
+        // Nobody listening means that they have ended already.
+        let _ = self.stop.send(true);
+        self.queue.close();
+        while self.workers.join_next().await.is_some() {}
+    }
+}

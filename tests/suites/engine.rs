@@ -1,0 +1,252 @@
+//! The embedded engine on a real store, with a source that needs no server: idempotence, recovery, comparison.
+
+use std::collections::BTreeSet;
+
+use lakehold::backup::Request;
+use lakehold::engine::view::RunView;
+use lakehold_proto::ids::Kind;
+use lakehold_proto::manifest::{Manifest, SnapshotState};
+use lakehold_proto::outcome::Standing;
+use lakehold_proto::plan::Selection;
+use lakehold_proto::queue::{MemoryQueue, Mischief};
+use lakehold_proto::store::Misbehaviour;
+use lakehold_tests::site::{Site, committed, prod, refused, request};
+use lakehold_tests::synthetic::{FILE, FLAT, FOLDER, OneSource, Synthetic};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// 1 + 3 + 9 folders below `/root`, three files in each, and 25 flat items.
+fn scene() -> (Arc<Synthetic>, Site) {
+    let source = Synthetic::new(3, 3, 25);
+    let site = Site::new(Arc::new(OneSource(Arc::clone(&source))));
+    (source, site)
+}
+
+fn count(manifest: &Manifest, kind: &Kind) -> u64 {
+    manifest.by_kind()[kind].counts.items
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_captures_everything_and_says_so() {
+    let (source, site) = scene();
+    let manifest = site.backup().await;
+    assert_eq!((count(&manifest, &FOLDER), count(&manifest, &FILE), count(&manifest, &FLAT)), (13, 39, 25));
+    assert_eq!((manifest.state, manifest.totals().new, manifest.gaps()), (SnapshotState::Complete, 77, 0));
+    assert_eq!(source.bodies_fetched(), 39);
+    assert_eq!(site.entries(&manifest).await.len(), 77);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unchanged_second_backup_stores_and_fetches_nothing_again() {
+    let (source, site) = scene();
+    let first = site.backup().await;
+    let second = site.backup().await;
+    assert_eq!(first.content_root, second.content_root);
+    assert_eq!(first.pages, second.pages, "equal shards are one object");
+    assert_eq!((second.run.figures.packs, source.bodies_fetched()), (0, 39));
+    assert_eq!((second.totals().new, second.totals().changed, second.totals().gone), (0, 0, 0));
+    assert_eq!(second.base.unwrap().snapshot, first.snapshot);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_and_deletions_are_seen() {
+    let (source, site) = scene();
+    let first = site.backup().await;
+    source.changed.lock().unwrap().extend([
+        ("/root/f1/file0".to_owned(), Some("other".to_owned())),
+        ("/root/f2/file1".to_owned(), None),
+    ]);
+    let second = site.backup().await;
+    let totals = second.totals();
+    assert_eq!((totals.new, totals.changed, totals.gone), (0, 1, 1));
+    assert_ne!(first.content_root, second.content_root);
+    assert_eq!(source.bodies_fetched(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_a_gap_and_never_taken_for_deleted() {
+    let (source, site) = scene();
+    let first = site.backup().await;
+    source.dark.lock().unwrap().insert("/root/f1".into());
+    source.torn.lock().unwrap().insert("/root/file0".into());
+    let second = site.backup().await;
+    assert_eq!(second.state, SnapshotState::Partial);
+    let files = second.by_kind()[&FILE];
+    assert_eq!((files.counts.gone, files.counts.gaps, files.counts.unlisted), (0, 1, 1));
+    assert_eq!(files.permission.as_deref(), Some("CAN_READ"));
+    let entries = site.entries(&second).await;
+    let torn = &entries[&(FILE, "/root/file0".to_owned())];
+    assert_eq!(torn.gaps[0].last_good, Some(first.snapshot));
+    source.dark.lock().unwrap().clear();
+    source.torn.lock().unwrap().clear();
+    let third = site.backup().await;
+    assert_eq!(third.content_root, first.content_root, "and it is whole again when it can be read again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mischievous_queue_changes_nothing() {
+    let (_, site) = scene();
+    let undisturbed = site.backup().await;
+    for seed in 0..5 {
+        let mischief = Mischief { duplicate: 0.3, reorder: 0.5, forget_acknowledgement: 0.2 };
+        let (_, site) = scene();
+        let site = site.queue(move || MemoryQueue::mischievous(mischief, seed));
+        assert_eq!(site.backup().await.content_root, undisturbed.content_root, "seed {seed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transient_failures_are_tried_again() {
+    let (source, site) = scene();
+    source.flaky.lock().unwrap().extend([("/root/f1".to_owned(), 1), (String::new(), 1)]);
+    let manifest = site.backup().await;
+    assert_eq!((manifest.state, manifest.totals().items), (SnapshotState::Complete, 77));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_ends_as_a_gap_and_blocks_nobody() {
+    let (source, site) = scene();
+    source.poison.lock().unwrap().insert("/root/f1".into());
+    let manifest = site.backup().await;
+    assert_eq!(manifest.state, SnapshotState::Partial);
+    assert_eq!(count(&manifest, &FOLDER), 9, "all but the four folders of the poisoned branch");
+    let report = manifest.by_kind()[&FOLDER];
+    assert_eq!((report.standing, report.counts.unlisted), (Standing::Captured, 1));
+    assert_eq!(report.fault.as_ref().unwrap().code, "worker.panic");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_usable_commits_nothing() {
+    let (source, site) = scene();
+    source.poison.lock().unwrap().extend(["/root".to_owned(), String::new()]);
+    let ended = site.backup_with(site.engine(), request()).await.unwrap();
+    assert!(refused(ended).to_string().contains("nothing was captured"));
+    assert!(lakehold::snapshot::list(&*site.store, &prod()).await.unwrap().is_empty());
+}
+
+/// For each write of a run: the write is lost and the store is full from then on; or the write happens and its answer is
+/// lost. Resumed, the run ends with the same content root as an undisturbed one, and fetches only what had not settled.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_write_fails_the_resumed_run_ends_the_same() {
+    let (_, site) = scene();
+    let undisturbed = site.backup().await.content_root;
+    for write in (1..60).step_by(3) {
+        let (source, site) = scene();
+        let broken = site.backup_with(site.engine_with(vec![Misbehaviour::FullFrom(write)]), request()).await;
+        if write > 1 {
+            let fault = match broken {
+                Err(fault) => fault,
+                Ok(ended) => refused(ended),
+            };
+            assert!(fault.to_string().contains("no space left"), "write {write}: {fault}");
+        }
+        let settled = source.bodies_fetched();
+        let resumed = committed(site.backup_with(site.engine(), request()).await.unwrap());
+        assert_eq!(resumed.content_root, undisturbed, "write {write}");
+        assert_eq!(resumed.state, SnapshotState::Complete, "write {write}");
+        assert!(source.bodies_fetched() <= settled + 39);
+    }
+    for write in (1..60).step_by(7) {
+        let (_, site) = scene();
+        let faults = vec![Misbehaviour::LoseAnswer(write), Misbehaviour::LoseWrite(write + 3)];
+        let first = site.backup_with(site.engine_with(faults), request()).await;
+        let manifest = match first {
+            Ok(ended)
+                if matches!(ended.environments[&prod()], lakehold::engine::drive::EnvEnd::Committed(_)) =>
+            {
+                committed(ended)
+            }
+            _ => committed(site.backup_with(site.engine(), request()).await.unwrap()),
+        };
+        assert_eq!(manifest.content_root, undisturbed, "write {write}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_run_is_resumed_with_the_same_snapshot() {
+    let (source, site) = scene();
+    let engine = site.engine();
+    let planned = engine.backup.plan(&request()).await.unwrap();
+    let promised = planned.plan.environments[0].snapshot;
+    let (stop, stopped) = watch::channel(false);
+    stop.send(true).unwrap();
+    let fault = engine.backup.carry_out(planned, &RunView::default(), stopped).await.unwrap_err();
+    assert_eq!(fault.exit_code(), 130);
+    engine.drain().await;
+    let resumed = Request { resume: true, ..request() };
+    let manifest = committed(site.backup_with(site.engine(), resumed.clone()).await.unwrap());
+    assert_eq!(manifest.snapshot, promised);
+    assert_eq!(source.bodies_fetched(), 39);
+    let nothing = site.backup_with(site.engine(), resumed).await.unwrap_err();
+    assert_eq!(nothing.code, "run.nothing-to-resume");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_backups_of_one_environment_exclude_each_other() {
+    let (_, site) = scene();
+    let first = site.engine();
+    let held = first.backup.plan(&request()).await.unwrap();
+    let fault = refused(site.backup_with(site.engine(), request()).await.unwrap());
+    assert_eq!(fault.exit_code(), 11);
+    assert!(fault.to_string().contains(&format!("process {}", std::process::id())), "{fault}");
+    drop(held);
+    first.drain().await;
+    site.backup().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_failing_environment_never_stops_the_others() {
+    let (_, site) = scene();
+    let both = Request { environments: vec!["unknown-env".parse().unwrap(), prod()], ..request() };
+    let ended = site.backup_with(site.engine(), both).await.unwrap();
+    assert_eq!(ended.environments.len(), 2);
+    committed(ended);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scoped_snapshot_is_never_a_base() {
+    let (_, site) = scene();
+    let first = site.backup().await;
+    let narrowed = Selection { kinds: vec![FILE], ..Selection::default() };
+    // The synthetic source captures all kinds whatever is asked; only the scope is looked at here.
+    let scoped = Request { selection: narrowed, ..request() };
+    committed(site.backup_with(site.engine(), scoped).await.unwrap());
+    let third = site.backup().await;
+    assert_eq!(third.base.unwrap().snapshot, first.snapshot);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_base_costs_a_full_capture_and_nothing_else() {
+    let (source, site) = scene();
+    let first = site.backup().await;
+    for page in &first.pages {
+        let hex = page.sha256.to_string();
+        std::fs::write(site.dir.path().join(format!("store/indexes/{}/{hex}", &hex[..2])), b"damage")
+            .unwrap();
+    }
+    let second = committed(site.backup_with(site.engine(), request()).await.unwrap());
+    assert_eq!(second.content_root, first.content_root);
+    assert_eq!(source.bodies_fetched(), 78);
+    let keys: BTreeSet<_> = site.entries(&second).await.into_keys().collect();
+    assert_eq!(keys.len(), 77);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_backup_heals_damaged_packs() {
+    let (_, site) = scene();
+    let first = site.backup().await;
+    let packs = site.dir.path().join("store/packs");
+    for folder in std::fs::read_dir(&packs).unwrap() {
+        for pack in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+            std::fs::write(pack.unwrap().path(), b"damage").unwrap();
+        }
+    }
+    let full = Request { selection: Selection { full: true, ..Selection::default() }, ..request() };
+    let healed = committed(site.backup_with(site.engine(), full).await.unwrap());
+    assert_eq!(healed.content_root, first.content_root);
+    assert!(healed.run.figures.packs > 0);
+    for entry in site.entries(&healed).await.values() {
+        assert!(!entry.parts.is_empty());
+    }
+    site.read_all(&healed).await;
+}
