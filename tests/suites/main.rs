@@ -7,5 +7,6 @@
     reason = "a broken promise ends a test"
 )]
 
+mod client;
 mod engine;
 mod schedules;

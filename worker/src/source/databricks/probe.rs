@@ -166,8 +166,11 @@ impl Asking<'_> {
     async fn metastore(&self, probe: &mut Probe, groups: &[String]) -> Result<()> {
         let found =
             match self.ask::<Metastore>(&UNITY_CATALOG, "/api/2.1/unity-catalog/metastore_summary").await {
-                // Whoever may not see the summary may still see which one it is.
-                Err(fault) if matches!(fault.class, Class::Denied | Class::Absent) => {
+                // Whoever may not see the summary, or has a server that knows none, may still see which one it is.
+                Err(fault)
+                    if fault.code != "http.not-enabled"
+                        && matches!(fault.class, Class::Denied | Class::Absent | Class::Unsupported) =>
+                {
                     self.ask(&UNITY_CATALOG, "/api/2.1/unity-catalog/current-metastore-assignment").await
                 }
                 other => other,

@@ -1,0 +1,122 @@
+//! Signing in: every way, and what happens when it ends in mid-run.
+
+use lakehold_proto::fault::Class;
+use lakehold_sim::{Cloud, IdentitySpec, Sim, SimConfig};
+use lakehold_worker::source::databricks::{Credentials, probe};
+
+use super::{Scene, calls, client, meter, pools, secret, settings};
+
+fn machine(key: &str) -> Credentials {
+    Credentials::Machine { client_id: secret("sim"), client_secret: secret(key) }
+}
+
+fn tokens_issued(sim: &Sim) -> u64 {
+    sim.calls().count(|call| call.path.ends_with("/token") && call.status == 200)
+}
+
+#[tokio::test]
+async fn a_token_lets_in() {
+    let scene = Scene::new().await;
+    let probe = probe(&scene.client, &scene.meter).await.unwrap();
+    assert_eq!((probe.identity.name.as_str(), probe.identity.admin), (lakehold_sim::OPERATOR, Some(true)));
+}
+
+#[tokio::test]
+async fn a_service_principal_signs_in_once_for_many_calls() {
+    let scene = Scene::new().await;
+    let mut settings = settings(&scene.sim.url(0));
+    settings.credentials = machine("sim");
+    let client = client(settings);
+    let who = probe(&client, &scene.meter).await.unwrap().identity;
+    assert_eq!(who.name, lakehold_sim::CLIENT);
+    let pools = pools();
+    let many = (0..20).map(|_| client.json(&pools, &scene.meter));
+    for answer in futures::future::join_all(many).await {
+        answer.unwrap();
+    }
+    assert_eq!(tokens_issued(&scene.sim), 1);
+}
+
+#[tokio::test]
+async fn an_azure_principal_finds_its_tenant() {
+    let sim = Sim::start(SimConfig { cloud: Cloud::Azure, ..SimConfig::default() }).await.unwrap();
+    for (resource_id, tokens) in [(None, 1), (Some("/subscriptions/x/workspaces/y".to_owned()), 2)] {
+        sim.reset_calls();
+        let mut settings = settings(&sim.url(0));
+        settings.credentials = Credentials::Azure {
+            tenant: None,
+            client_id: secret("sim"),
+            client_secret: secret("sim"),
+            resource_id,
+            login_host: Some(sim.url(0).parse().unwrap()),
+        };
+        client(settings).json(&pools(), &meter()).await.unwrap();
+        assert_eq!(tokens_issued(&sim), tokens);
+        assert_eq!(sim.calls().count(|call| call.path == "/aad/auth"), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_expires_in_mid_run_is_renewed_once_for_all() {
+    let scene = Scene::new().await;
+    let mut settings = settings(&scene.sim.url(0));
+    settings.credentials = machine("sim");
+    let client = client(settings);
+    client.json(&pools(), &scene.meter).await.unwrap();
+    // The workspace's clock leaps ahead, so the client is not warned.
+    scene.sim.clock().advance(2 * 3_600_000);
+    let pools = pools();
+    let many = (0..10).map(|_| client.json(&pools, &scene.meter));
+    for answer in futures::future::join_all(many).await {
+        answer.unwrap();
+    }
+    assert_eq!(tokens_issued(&scene.sim), 2);
+}
+
+#[tokio::test]
+async fn tokens_that_live_shortly_are_renewed_before_they_end() {
+    let scene = Scene::new().await;
+    let short = IdentitySpec {
+        secret: Some("brief".into()),
+        lifetime_s: 1,
+        ..IdentitySpec::admin("brief", lakehold_sim::CLIENT)
+    };
+    scene.sim.identity(&short);
+    let mut settings = settings(&scene.sim.url(0));
+    settings.credentials =
+        Credentials::Machine { client_id: secret("brief"), client_secret: secret("brief") };
+    let client = client(settings);
+    let meter = meter();
+    while tokens_issued(&scene.sim) < 3 {
+        client.json(&pools(), &meter).await.unwrap();
+    }
+    assert_eq!(calls(&meter).retried, 0, "no call was refused");
+}
+
+#[tokio::test]
+async fn a_right_revoked_in_mid_run_is_told_at_once() {
+    let scene = Scene::new().await;
+    scene.sim.identity(&IdentitySpec::admin("passing", "passing@example.com"));
+    let mut settings = settings(&scene.sim.url(0));
+    settings.credentials = Credentials::Token(secret("passing"));
+    let client = client(settings);
+    client.json(&pools(), &scene.meter).await.unwrap();
+    let expired =
+        IdentitySpec { expires_at_ms: Some(0), ..IdentitySpec::admin("passing", "passing@example.com") };
+    scene.sim.identity(&expired);
+    let fault = client.json(&pools(), &scene.meter).await.unwrap_err();
+    assert_eq!((fault.class, fault.code, fault.exit_code()), (Class::Denied, "http.unauthenticated", 7));
+    assert!(fault.hint.is_some());
+    assert_eq!(calls(&scene.meter).made, 2, "a fixed token is not tried twice");
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_denied_and_not_repeated() {
+    let scene = Scene::new().await;
+    let mut settings = settings(&scene.sim.url(0));
+    settings.credentials = machine("hunter2-hunter2");
+    let fault = client(settings).json(&pools(), &scene.meter).await.unwrap_err();
+    assert_eq!((fault.class, fault.code), (Class::Denied, "http.unauthenticated"));
+    assert!(!format!("{fault:?}").contains("hunter2"), "{fault:?}");
+    assert_eq!(calls(&scene.meter).made, 0);
+}
