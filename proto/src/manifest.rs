@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::fault::FaultRecord;
-use crate::format::PageRef;
+use crate::fault::{Class, Fault, FaultRecord, Result};
+use crate::format::{PageRef, newer};
 use crate::ids::{EnvName, Hash, Kind, RunId, SnapshotId, TraceId};
 use crate::outcome::{Figures, Standing};
 use crate::plan::{BaseRef, Probe, Selection};
+use crate::store::Key;
 
 /// The schema name of a [`Manifest`].
 pub const MANIFEST_SCHEMA: &str = "lakehold.manifest/v1";
@@ -141,6 +142,33 @@ pub struct RunReport {
 }
 
 impl Manifest {
+    /// Reads the manifest that lies at `key`, and checks that it belongs there.
+    ///
+    /// # Errors
+    /// `Integrity` when it is damaged or was copied from elsewhere, `Unsupported` when this program does not know its
+    /// version.
+    pub fn parse(key: &Key, body: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Schema {
+            schema: String,
+        }
+        let context = || format!("read {key}");
+        let damaged =
+            |e: &dyn std::fmt::Display| Fault::new(Class::Integrity, "manifest.damaged", context(), e);
+        let found: Schema = serde_json::from_slice(body).map_err(|e| damaged(&e))?;
+        if found.schema != MANIFEST_SCHEMA {
+            return Err(newer(context(), &found.schema, MANIFEST_SCHEMA));
+        }
+        let manifest: Self = serde_json::from_slice(body).map_err(|e| damaged(&e))?;
+        if manifest.hash != "sha256" {
+            return Err(newer(context(), &manifest.hash, "sha256"));
+        }
+        if Key::manifest(&manifest.environment, &manifest.time, manifest.snapshot) != *key {
+            return Err(damaged(&format!("it is the manifest of {}, copied here", manifest.snapshot)));
+        }
+        Ok(manifest)
+    }
+
     /// All kinds' counts together.
     pub fn totals(&self) -> Counts {
         let mut totals = Counts::default();

@@ -364,10 +364,7 @@ async fn read_base(store: &dyn lakehold_proto::store::Store, plan: &EnvPlan) -> 
     let base = plan.base.as_ref()?;
     let key = Key::manifest(&plan.environment, &base.time, base.snapshot);
     let read = lakehold_proto::store::get_hashed(store, &key, base.manifest).await;
-    let parsed = read.and_then(|bytes| {
-        serde_json::from_slice::<Manifest>(&bytes)
-            .map_err(|e| Fault::new(Class::Integrity, "manifest.damaged", format!("read {key}"), e))
-    });
+    let parsed = read.and_then(|bytes| Manifest::parse(&key, &bytes));
     match parsed {
         Ok(manifest) => Some(Arc::new(BaseSnapshot::new(manifest))),
         Err(fault) => {

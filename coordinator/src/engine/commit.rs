@@ -239,7 +239,5 @@ async fn publish(store: &dyn Store, manifest: Manifest) -> Result<Manifest> {
     if store.put_new(&key, body.into()).await? == Put::Created {
         return Ok(manifest);
     }
-    let adopted = get_existing(store, &key).await?;
-    serde_json::from_slice(&adopted)
-        .map_err(|e| Fault::new(Class::Integrity, "manifest.damaged", format!("read {key}"), e))
+    Manifest::parse(&key, &get_existing(store, &key).await?)
 }

@@ -2,10 +2,10 @@
 
 pub mod survey;
 
-use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::format::{Index, IndexRef, Page, PageRef, read_index, read_page};
+use lakehold_proto::fault::Result;
+use lakehold_proto::format::{Index, IndexRef, Page, PageRef, read_page};
 use lakehold_proto::ids::{EnvName, Hash, SnapshotId};
-use lakehold_proto::manifest::{MANIFEST_SCHEMA, Manifest};
+use lakehold_proto::manifest::Manifest;
 use lakehold_proto::store::{Key, Store, get_existing, get_hashed};
 
 /// Reads a manifest, and tells the hash of its bytes: the next link of the chain.
@@ -20,27 +20,8 @@ pub async fn read_manifest(
 ) -> Result<(Manifest, Hash)> {
     let key = Key::manifest(environment, time, snapshot);
     let body = get_existing(store, &key).await?;
-    parse_manifest(&key, &body).map(|manifest| (manifest, Hash::of(&body)))
-}
-
-/// Reads the bytes of a manifest.
-///
-/// # Errors
-/// `Integrity` when they are none, or of a version that this program does not know.
-pub fn parse_manifest(key: &Key, body: &[u8]) -> Result<Manifest> {
-    #[derive(serde::Deserialize)]
-    struct Schema {
-        schema: String,
-    }
-    let damaged =
-        |e: serde_json::Error| Fault::new(Class::Integrity, "manifest.damaged", format!("read {key}"), e);
-    let found: Schema = serde_json::from_slice(body).map_err(damaged)?;
-    if found.schema != MANIFEST_SCHEMA {
-        let detail = format!("its schema is {:?}; this program reads {MANIFEST_SCHEMA}", found.schema);
-        return Err(Fault::new(Class::Integrity, "manifest.newer", format!("read {key}"), detail)
-            .hint("a newer Lakehold may have written it: upgrade this one"));
-    }
-    serde_json::from_slice(body).map_err(damaged)
+    let manifest = Manifest::parse(&key, &body)?;
+    Ok((manifest, Hash::of(&body)))
 }
 
 /// Reads a page that a manifest names.
@@ -56,7 +37,7 @@ pub async fn page(store: &dyn Store, page: &PageRef) -> Result<Page> {
 /// # Errors
 /// `Integrity` when it is absent or damaged.
 pub async fn index(store: &dyn Store, index: &IndexRef) -> Result<Index> {
-    read_index(&get_hashed(store, &Key::index(index.sha256), index.sha256).await?)
+    index.read(&get_hashed(store, &Key::index(index.sha256), index.sha256).await?)
 }
 
 /// A snapshot as a listing of the store tells it.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{CANONICAL_RULE, Frame, Located, ZSTD_LEVEL, damaged};
+use super::{CANONICAL_RULE, Frame, Located, ZSTD_LEVEL, damaged, newer};
 use crate::fault::{Class, Fault, FaultRecord, Result};
 use crate::ids::{Hash, Kind, SnapshotId, TraceId};
 use crate::outcome::Unlisted;
@@ -202,6 +202,7 @@ impl Index {
     /// # Errors
     /// `Integrity` when the header does not list it, or when it is sealed in a way that this program does not know.
     pub fn pack(&self, frame: &Frame) -> Result<&PackRef> {
+        frame.check()?;
         let pack = self.header.packs.get(frame.pack as usize).ok_or_else(|| {
             damaged(
                 "read an index",
@@ -244,6 +245,22 @@ pub struct IndexRef {
     pub size: u64,
     /// How many entries.
     pub entries: u64,
+}
+
+impl IndexRef {
+    /// Reads the index that this names, and checks that it is what the name says.
+    ///
+    /// # Errors
+    /// `Integrity` when it is not.
+    pub fn read(&self, bytes: &[u8]) -> Result<Index> {
+        let index = read_index(bytes)?;
+        let header = &index.header;
+        let agree = header.kind == self.kind && header.shard == self.shard && header.entries == self.entries;
+        if !agree || bytes.len() as u64 != self.size {
+            return Err(damaged(format!("read index {}", self.sha256), "it is not what its page says it is"));
+        }
+        Ok(index)
+    }
 }
 
 /// Names a page from a manifest.
@@ -474,8 +491,7 @@ where
         }
         let found: Schema = serde_json::from_slice(&line).map_err(|e| damaged(context, e))?;
         if found.schema != schema {
-            return Err(damaged(context, format!("its schema is {:?}, not {schema}", found.schema))
-                .hint("a newer Lakehold may have written it: upgrade this one"));
+            return Err(newer(context, &found.schema, schema));
         }
         header = Some(serde_json::from_slice(&line).map_err(|e| damaged(context, e))?);
     }

@@ -24,3 +24,10 @@ const ZSTD_LEVEL: i32 = 3;
 fn damaged(context: impl Into<String>, detail: impl std::fmt::Display) -> crate::fault::Fault {
     crate::fault::Fault::new(crate::fault::Class::Integrity, "format.damaged", context, detail)
 }
+
+/// The fault of a document of a version that this program does not know. Not damage: it may be whole.
+pub fn newer(context: impl Into<String>, found: &str, known: &str) -> crate::fault::Fault {
+    let detail = format!("its schema is {found:?}; this program knows {known}");
+    crate::fault::Fault::new(crate::fault::Class::Unsupported, "format.newer", context, detail)
+        .hint("a newer Lakehold may have written it: upgrade this one")
+}

@@ -29,7 +29,25 @@ pub struct Frame {
     pub sha256: Hash,
 }
 
+/// The most bytes a frame may have in its pack: what does not compress grows a little.
+const MAX_SEALED: u64 = MAX_FRAME + 1024 * 1024;
+
 impl Frame {
+    /// Checks what can be checked before anything is read or allocated.
+    ///
+    /// # Errors
+    /// `Integrity` when it claims what no writer writes.
+    pub fn check(&self) -> Result<()> {
+        let sound = self.offset >= PACK_MAGIC.len() as u64
+            && self.length <= MAX_SEALED
+            && self.size <= MAX_FRAME
+            && self.offset.checked_add(self.length).is_some();
+        let Self { offset, length, size, .. } = self;
+        let lies =
+            || damaged("read an index", format!("a frame claims {size} bytes from {length} at {offset}"));
+        sound.then_some(()).ok_or_else(lies)
+    }
+
     /// The same frame, with its object named in full.
     pub fn located(&self, object: Hash) -> Located {
         Located { object, offset: self.offset, length: self.length, size: self.size, sha256: self.sha256 }

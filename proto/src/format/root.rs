@@ -7,7 +7,7 @@ use crate::ids::{Hash, Kind};
 use crate::outcome::Unlisted;
 
 /// What the root knows of one item or one unlisted slice: 96 bytes, sorted by the first 32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RootLine {
     /// SHA-256 over SHA-256(kind) and SHA-256(key).
     pub id: [u8; 32],
@@ -24,27 +24,37 @@ impl RootLine {
             entry.gaps.iter().map(|g| format!("{}:{}", g.role.word(), g.fault.class)).collect();
         words.sort_unstable();
         Self {
-            id: line_id(kind, &entry.key),
+            id: line_id(kind, &entry.key, None),
             content: entry.content.map_or([0; 32], |h| *h.bytes()),
             gaps: *Hash::of(words.join(",")).bytes(),
         }
     }
 
-    /// The line of a slice of `kind` that could not be listed. Its key begins with a NUL byte, as no item's does.
+    /// The line of a slice of `kind` that could not be listed. Its id is hashed over more than an item's, so that no item
+    /// can be taken for one.
     pub fn of_unlisted(kind: &Kind, unlisted: &Unlisted) -> Self {
         let bucket = unlisted.shard.bucket.map_or(String::new(), |b| format!("{}/{}", b.index, b.of));
         Self {
-            id: line_id(kind, &format!("\0unlisted\0{}\0{bucket}", unlisted.shard.scope)),
+            id: line_id(kind, &unlisted.shard.scope, Some(&bucket)),
             content: [0; 32],
             gaps: *Hash::of(unlisted.standing.word()).bytes(),
         }
     }
+
+    /// Which of two lines with one id counts (an item that moved while it was listed may stand in two shards): one that
+    /// captured something before one that did not, then the least.
+    pub fn precedence(&self) -> impl Ord + use<> {
+        (self.id, self.content == [0; 32], self.content, self.gaps)
+    }
 }
 
-fn line_id(kind: &Kind, key: &str) -> [u8; 32] {
+fn line_id(kind: &Kind, key: &str, unlisted: Option<&str>) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(Hash::of(kind.as_str()).bytes());
     hasher.update(Hash::of(key).bytes());
+    if let Some(bucket) = unlisted {
+        hasher.update(Hash::of(bucket).bytes());
+    }
     hasher.finalize().into()
 }
 

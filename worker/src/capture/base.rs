@@ -6,9 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lakehold_proto::fault::{Class, Result};
-use lakehold_proto::format::{
-    CANONICAL_RULE, Entry, Index, IndexRef, Page, PageRef, Part, Role, read_index, read_page,
-};
+use lakehold_proto::format::{CANONICAL_RULE, Entry, Index, IndexRef, Page, PageRef, Part, Role, read_page};
 use lakehold_proto::ids::{Hash, Kind, SnapshotId};
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::Unlisted;
@@ -138,7 +136,7 @@ impl BaseShard {
         let mut loaded = Loaded::default();
         for index in self.refs.iter().filter(|index| index.kind == *kind) {
             let bytes = get_hashed(store, &Key::index(index.sha256), index.sha256).await;
-            let read = match bytes.and_then(|bytes| read_index(&bytes)) {
+            let read = match bytes.and_then(|bytes| index.read(&bytes)) {
                 Ok(read) => read,
                 Err(fault) if fault.class == Class::Integrity => {
                     tracing::warn!(index = %index.sha256, %fault, "the base snapshot is damaged: capturing anew");
