@@ -11,14 +11,18 @@ mod budget;
 mod client;
 mod dns;
 mod errors;
+mod estimate;
 pub mod families;
 mod host;
+pub mod kinds;
 mod paging;
 mod probe;
 mod profile;
 mod request;
 mod retry;
 mod settings;
+mod source;
+mod work;
 
 pub use client::Client;
 pub use paging::{Page, Paging};
@@ -28,3 +32,4 @@ pub use probe::{
 };
 pub use request::{Request, segment};
 pub use settings::{Credentials, Patience, SecretSource, Settings};
+pub use source::DatabricksSource;

@@ -18,7 +18,11 @@ const BY_SERVER: &str = "set by the server";
 const GIVEN: &str = "given by the server";
 const LATER: &str = "set last: whoever gives an owner away may lose the right to go on";
 
-const fn listing(path: &'static str, query: &'static [(&'static str, &'static str)], items: &'static str) -> Call {
+const fn listing(
+    path: &'static str,
+    query: &'static [(&'static str, &'static str)],
+    items: &'static str,
+) -> Call {
     Call { family: &UNITY_CATALOG, path, query, paging: PAGES, items }
 }
 
@@ -142,7 +146,11 @@ pub(super) static ROWS: [Row; 9] = [
             layer: 3,
             adopt_by: "name",
             create: rest("POST", "/api/2.1/unity-catalog/connections", Shape::Whole),
-            update: rest("PATCH", "/api/2.1/unity-catalog/connections/{name}", Shape::Only(&["options", "owner"])),
+            update: rest(
+                "PATCH",
+                "/api/2.1/unity-catalog/connections/{name}",
+                Shape::Only(&["options", "owner"]),
+            ),
             delete: rest("DELETE", "/api/2.1/unity-catalog/connections/{name}", Shape::Empty),
         },
         permission: ADMIN,
@@ -152,7 +160,11 @@ pub(super) static ROWS: [Row; 9] = [
     Row {
         name: "external_location",
         page: "https://docs.databricks.com/api/workspace/externallocations/list",
-        list: List::Calls(&[listing("/api/2.1/unity-catalog/external-locations", UNBOUND, "external_locations")]),
+        list: List::Calls(&[listing(
+            "/api/2.1/unity-catalog/external-locations",
+            UNBOUND,
+            "external_locations",
+        )]),
         walks: None,
         listed_with: None,
         key: &["name"],
@@ -227,7 +239,11 @@ pub(super) static ROWS: [Row; 9] = [
             refers("catalog_name", "catalog", Holds::Name),
             refers("schema_name", "schema", Holds::Within),
             refers_later("routine_dependencies.dependencies[].table.table_full_name", "table", Holds::Name),
-            refers_later("routine_dependencies.dependencies[].function.function_full_name", "function", Holds::Name),
+            refers_later(
+                "routine_dependencies.dependencies[].function.function_full_name",
+                "function",
+                Holds::Name,
+            ),
             OWNER_USER,
             OWNER_GROUP,
             OWNER_PRINCIPAL,
@@ -236,7 +252,9 @@ pub(super) static ROWS: [Row; 9] = [
         restore: Restore {
             layer: 4,
             adopt_by: "full_name",
-            create: sql("CREATE FUNCTION {full_name}({input_params}) RETURNS {return_type} {characteristics} {body}"),
+            create: sql(
+                "CREATE FUNCTION {full_name}({input_params}) RETURNS {return_type} {characteristics} {body}",
+            ),
             update: sql(
                 "CREATE OR REPLACE FUNCTION {full_name}({input_params}) RETURNS {return_type} {characteristics} {body}",
             ),
@@ -295,7 +313,11 @@ pub(super) static ROWS: [Row; 9] = [
                 "/api/2.1/unity-catalog/models",
                 Shape::Only(&["name", "catalog_name", "schema_name", "comment"]),
             ),
-            update: rest("PATCH", "/api/2.1/unity-catalog/models/{full_name}", Shape::Only(&["comment", "owner"])),
+            update: rest(
+                "PATCH",
+                "/api/2.1/unity-catalog/models/{full_name}",
+                Shape::Only(&["comment", "owner"]),
+            ),
             delete: rest("DELETE", "/api/2.1/unity-catalog/models/{full_name}", Shape::Empty),
         },
         permission: ADMIN,
@@ -377,7 +399,11 @@ pub(super) static ROWS: [Row; 9] = [
     Row {
         name: "storage_credential",
         page: "https://docs.databricks.com/api/workspace/storagecredentials/list",
-        list: List::Calls(&[listing("/api/2.1/unity-catalog/storage-credentials", UNBOUND, "storage_credentials")]),
+        list: List::Calls(&[listing(
+            "/api/2.1/unity-catalog/storage-credentials",
+            UNBOUND,
+            "storage_credentials",
+        )]),
         walks: None,
         listed_with: None,
         key: &["id", "name"],
@@ -528,9 +554,20 @@ pub(super) static ROWS: [Row; 9] = [
             create: rest(
                 "POST",
                 "/api/2.1/unity-catalog/volumes",
-                Shape::Only(&["name", "catalog_name", "schema_name", "volume_type", "storage_location", "comment"]),
+                Shape::Only(&[
+                    "name",
+                    "catalog_name",
+                    "schema_name",
+                    "volume_type",
+                    "storage_location",
+                    "comment",
+                ]),
             ),
-            update: rest("PATCH", "/api/2.1/unity-catalog/volumes/{full_name}", Shape::Only(&["comment", "owner"])),
+            update: rest(
+                "PATCH",
+                "/api/2.1/unity-catalog/volumes/{full_name}",
+                Shape::Only(&["comment", "owner"]),
+            ),
             delete: rest("DELETE", "/api/2.1/unity-catalog/volumes/{full_name}", Shape::Empty),
         },
         permission: ADMIN,

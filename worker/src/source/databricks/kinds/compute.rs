@@ -125,7 +125,11 @@ pub(super) static ROWS: [Row; 4] = [
             refers("definition.(json).instance_pool_id.defaultValue", "instance_pool", Holds::Key),
             refers("definition.(json).instance_pool_id.values[]", "instance_pool", Holds::Key),
             refers("definition.(json).driver_instance_pool_id.value", "instance_pool", Holds::Key),
-            refers("definition.(json).'init_scripts.0.workspace.destination'.value", "workspace_file", Holds::Path),
+            refers(
+                "definition.(json).'init_scripts.0.workspace.destination'.value",
+                "workspace_file",
+                Holds::Path,
+            ),
             refers("definition.(json).'init_scripts.0.volumes.destination'.value", "volume", Holds::Within),
             refers("definition.(json).*.value", "secret_scope", Holds::Within),
             refers(
@@ -165,7 +169,11 @@ pub(super) static ROWS: [Row; 4] = [
         stamp: Stamp::Trusted(&["updated_at"]),
         get: None,
         content: Content::Encoded {
-            call: One { family: &GLOBAL_INIT_SCRIPTS, path: "/api/2.0/global-init-scripts/{script_id}", query: &[] },
+            call: One {
+                family: &GLOBAL_INIT_SCRIPTS,
+                path: "/api/2.0/global-init-scripts/{script_id}",
+                query: &[],
+            },
             field: "script",
             format: "raw",
         },
@@ -185,7 +193,11 @@ pub(super) static ROWS: [Row; 4] = [
         restore: Restore {
             layer: 5,
             adopt_by: "name",
-            create: rest("POST", "/api/2.0/global-init-scripts", Shape::Only(&["name", "script", "enabled", "position"])),
+            create: rest(
+                "POST",
+                "/api/2.0/global-init-scripts",
+                Shape::Only(&["name", "script", "enabled", "position"]),
+            ),
             update: rest(
                 "PATCH",
                 "/api/2.0/global-init-scripts/{script_id}",

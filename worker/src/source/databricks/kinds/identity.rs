@@ -14,7 +14,8 @@ const PRINCIPALS: &str = "/api/2.0/preview/scim/v2/ServicePrincipals";
 
 const PRINCIPAL_FIELDS: &[&str] = &["entitlements", "roles"];
 const NO_STAMP: Stamp = Stamp::None { why: "SCIM lists show no time of change; the list itself is the body" };
-const NO_ACCESS: Access = Access::None { why: "who may manage a principal is kept by the account, not by the workspace" };
+const NO_ACCESS: Access =
+    Access::None { why: "who may manage a principal is kept by the account, not by the workspace" };
 const CARRIED: &str = "captured as the kind entitlements";
 const MEMBERSHIPS: &str = "the other side of a group's members, which are captured there";
 const ADMIN: &str = "workspace admin (a member of the group admins)";
@@ -79,7 +80,10 @@ pub(super) static ROWS: [Row; 4] = [
         carries: Some(Carries { kind: "entitlements", under: "groups", fields: PRINCIPAL_FIELDS }),
         rules: &[
             assigned("id", "given by the account"),
-            assigned("meta", "says whether the group is the account's or the workspace's own, and its version"),
+            assigned(
+                "meta",
+                "says whether the group is the account's or the workspace's own, and its version",
+            ),
             assigned("members[].$ref", "an address made of the member's id"),
             volatile("members[].display", "the member's own name, captured with the member"),
             volatile("groups", MEMBERSHIPS),
@@ -128,10 +132,17 @@ pub(super) static ROWS: [Row; 4] = [
         get: None,
         content: Content::None,
         access: NO_ACCESS,
-        carries: Some(Carries { kind: "entitlements", under: "service_principals", fields: PRINCIPAL_FIELDS }),
+        carries: Some(Carries {
+            kind: "entitlements",
+            under: "service_principals",
+            fields: PRINCIPAL_FIELDS,
+        }),
         rules: &[
             assigned("id", "given by the account"),
-            assigned("applicationId", "given by the account on AWS and GCP; on Azure it is the Entra application"),
+            assigned(
+                "applicationId",
+                "given by the account on AWS and GCP; on Azure it is the Entra application",
+            ),
             volatile("groups", MEMBERSHIPS),
             volatile("entitlements", CARRIED),
             volatile("roles", CARRIED),
@@ -193,7 +204,15 @@ pub(super) static ROWS: [Row; 4] = [
             create: rest(
                 "POST",
                 USERS,
-                Shape::Only(&["userName", "displayName", "name", "emails", "active", "externalId", "schemas"]),
+                Shape::Only(&[
+                    "userName",
+                    "displayName",
+                    "name",
+                    "emails",
+                    "active",
+                    "externalId",
+                    "schemas",
+                ]),
             ),
             update: rest(
                 "PATCH",

@@ -22,7 +22,10 @@ pub(super) static ROWS: [Row; 1] = [Row {
     },
     access: Access::Secrets { scope: "name" },
     carries: None,
-    rules: &[assigned("secrets[].last_updated_timestamp", "set by the server; a change of it is a change of the value")],
+    rules: &[assigned(
+        "secrets[].last_updated_timestamp",
+        "set by the server; a change of it is a change of the value",
+    )],
     sets: &["secrets"],
     references: &[],
     builtin: &[],

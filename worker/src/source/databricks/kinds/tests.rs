@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::*;
 
 fn fixture(row: &Row) -> Value {
-    let path = format!("{}/src/source/databricks/kinds/fixtures/{}.json", env!("CARGO_MANIFEST_DIR"), row.name);
+    let path =
+        format!("{}/src/source/databricks/kinds/fixtures/{}.json", env!("CARGO_MANIFEST_DIR"), row.name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
@@ -116,7 +117,9 @@ fn templates(row: &Row) -> Vec<&'static str> {
         Content::None | Content::Export => None,
     };
     let parts = get.into_iter().chain(content);
-    parts.flat_map(|(path, query)| std::iter::once(path).chain(query.iter().map(|(_, value)| *value))).collect()
+    parts
+        .flat_map(|(path, query)| std::iter::once(path).chain(query.iter().map(|(_, value)| *value)))
+        .collect()
 }
 
 fn slots(template: &str) -> impl Iterator<Item = &str> {
@@ -193,7 +196,8 @@ fn the_restore_order_has_no_circle() {
         }
     }
     while !before.is_empty() {
-        let free: Vec<_> = before.iter().filter(|(_, needs)| needs.is_empty()).map(|(name, _)| *name).collect();
+        let free: Vec<_> =
+            before.iter().filter(|(_, needs)| needs.is_empty()).map(|(name, _)| *name).collect();
         assert!(!free.is_empty(), "these wait for each other: {before:?}");
         for name in free {
             before.remove(name);

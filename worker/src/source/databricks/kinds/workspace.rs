@@ -113,7 +113,11 @@ pub(super) static ROWS: [Row; 4] = [
         restore: Restore {
             layer: 5,
             adopt_by: "path",
-            create: rest("POST", "/api/2.0/repos", Shape::Only(&["url", "provider", "path", "sparse_checkout"])),
+            create: rest(
+                "POST",
+                "/api/2.0/repos",
+                Shape::Only(&["url", "provider", "path", "sparse_checkout"]),
+            ),
             update: rest("PATCH", "/api/2.0/repos/{id}", Shape::Only(&["branch"])),
             delete: rest("DELETE", "/api/2.0/repos/{id}", Shape::Empty),
         },

@@ -1,0 +1,374 @@
+//! The walk of the workspace tree: one task walks one slice of it.
+//!
+//! A directory opens a slice of its own when the hash of its path says so, about one in 32; else it belongs to its parent's.
+//! So slices depend on paths alone, and adding a directory moves nothing. The entry of a directory belongs to the slice in
+//! which it was found; what lies in it, to the slice it opens or belongs to.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{FutureExt as _, TryStreamExt as _};
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::format::Role;
+use lakehold_proto::ids::Kind;
+use lakehold_proto::task::{Bucket, Shard, TaskSpec};
+use serde_json::Value;
+
+use super::super::families::WORKSPACE_LIST;
+use super::super::kinds::{Row, TREE, path, row};
+use super::super::paging::Paging;
+use super::super::request::Request;
+use super::Work;
+use super::gather::Gather;
+use super::item::{Item, canonical_path, one_line};
+use super::make::Made;
+use super::pump::Pump;
+use super::refusal::standing;
+use crate::capture::{Capture, Draft};
+
+/// One directory in so many opens a slice.
+const SLICES: u32 = 32;
+
+/// What an entry of the tree is to us.
+enum Entry {
+    /// A directory.
+    Directory,
+    /// A git folder.
+    Repo,
+    /// Something with a content, and its row.
+    Leaf(&'static Row),
+    /// Something that the API shows and cannot export: its entry is all there is.
+    Bare(&'static str),
+    /// Not an item of ours, for this reason.
+    Excluded(&'static str),
+}
+
+fn entry(value: &Value) -> Entry {
+    let leaf = |kind, bare| row(kind).map_or(Entry::Bare(bare), Entry::Leaf);
+    match path::text(value, "object_type").as_deref() {
+        Some("DIRECTORY") => Entry::Directory,
+        Some("REPO") => Entry::Repo,
+        Some("NOTEBOOK") => leaf("notebook", ""),
+        Some("FILE") => leaf("workspace_file", ""),
+        Some("LIBRARY") => Entry::Bare("only its entry: the API cannot export legacy libraries"),
+        Some("DASHBOARD") => {
+            Entry::Excluded("the tree's view of a dashboard, which is captured as the kind dashboard")
+        }
+        Some("MLFLOW_EXPERIMENT") => Entry::Excluded("experiments are not among the kinds of this version"),
+        _ => Entry::Bare("only its entry: nothing is known of objects of its type"),
+    }
+}
+
+/// Whether the directory at `path` opens a slice.
+fn opens_a_slice(path: &str) -> bool {
+    Bucket::of_key(path, SLICES).index == 0
+}
+
+/// What ends while a slice is walked.
+enum Ended {
+    Made(Made),
+    Listed(String, Result<Vec<Bytes>>),
+    /// A git folder, and where it lies.
+    Repo(Made, String),
+}
+
+/// Walks the slice of the task.
+///
+/// # Errors
+/// The store's; what the listing of the slice's own directory says, when that says nothing about the slice.
+pub(super) async fn walk(work: &Arc<Work>, capture: &mut Capture) -> Result<()> {
+    let shard = capture.assignment().task.shard.clone();
+    let root = if shard.scope.is_empty() { "/".to_owned() } else { shard.scope.clone() };
+    for kind in [TREE, "repo", "notebook", "workspace_file"] {
+        capture.load_base(&Kind::of(kind)).await?;
+    }
+    let base = capture.base_buckets();
+    let mut walk = Walk {
+        work: Arc::clone(work),
+        leaves: Gather::new(capture, base),
+        listed: HashSet::from([root.clone()]),
+        directories: vec![root.clone()],
+        waiting: Vec::new(),
+        root: root.clone(),
+    };
+    if root == "/" && work.wants(TREE) && work.paths.take("/") {
+        walk.root_itself(capture).await?;
+    }
+    walk.run(capture).await?;
+    let leaves = [
+        work.wants("notebook").then_some("notebook"),
+        work.wants("workspace_file").then_some("workspace_file"),
+    ];
+    let yields: Vec<_> = leaves.into_iter().flatten().map(Kind::of).collect();
+    let lines = walk.leaves.finish(capture, &Kind::of(TREE), &shard, &yields).await?;
+    let mut pump = Pump::new();
+    for line in lines {
+        capture_leaf(work, capture, &mut pump, line).await?;
+    }
+    pump.finish(capture).await
+}
+
+/// Captures one bucket of a slice's notebooks and files.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn bucket(work: &Arc<Work>, capture: &mut Capture) -> Result<()> {
+    for kind in ["notebook", "workspace_file"] {
+        capture.load_base(&Kind::of(kind)).await?;
+    }
+    let mut pump = Pump::new();
+    for frame in 0.. {
+        let Some(lines) = capture.input(frame).await? else { break };
+        for line in lines {
+            capture_leaf(work, capture, &mut pump, line).await?;
+        }
+    }
+    pump.finish(capture).await
+}
+
+struct Walk {
+    work: Arc<Work>,
+    root: String,
+    /// To be listed.
+    directories: Vec<String>,
+    /// Every directory listed or to be: no path is listed twice, whatever the server shows.
+    listed: HashSet<String>,
+    /// Directories and git folders to be captured.
+    waiting: Vec<Bytes>,
+    leaves: Gather,
+}
+
+impl Walk {
+    async fn run(&mut self, capture: &mut Capture) -> Result<()> {
+        let mut pump = Pump::new();
+        loop {
+            while pump.has_room() {
+                if let Some(directory) = self.directories.pop() {
+                    pump.begin(list(Arc::clone(&self.work), directory).boxed());
+                } else if let Some(line) = self.waiting.pop() {
+                    self.begin(capture, &mut pump, line);
+                } else {
+                    break;
+                }
+            }
+            match pump.next().await {
+                None => return Ok(()),
+                Some(Ended::Made(made)) => hand_in(capture, made).await?,
+                Some(Ended::Repo(made, at)) => {
+                    // Without a remote its files have no other copy.
+                    let url = made.object.as_ref().map(|repo| path::text(repo, "url").unwrap_or_default());
+                    if url.is_some_and(|url| url.is_empty()) {
+                        self.descend(capture, at);
+                    }
+                    hand_in(capture, made).await?;
+                }
+                Some(Ended::Listed(directory, Ok(entries))) => {
+                    self.sort(capture, &directory, entries).await?
+                }
+                Some(Ended::Listed(directory, Err(fault))) => self.not_listed(capture, &directory, fault)?,
+            }
+        }
+    }
+
+    /// Puts what a directory holds where it belongs.
+    async fn sort(&mut self, capture: &mut Capture, directory: &str, entries: Vec<Bytes>) -> Result<()> {
+        let below = if directory == "/" { "/".to_owned() } else { format!("{directory}/") };
+        for line in entries {
+            let value: Value = serde_json::from_slice(&line).unwrap_or_default();
+            let at = path::text(&value, "path").unwrap_or_default();
+            let at = canonical_path(&at);
+            let taken = self.work.paths.take(at);
+            match entry(&value) {
+                Entry::Directory => {
+                    // Where a server shows a directory that does not lie in the one it lists, following it might never end.
+                    if at.len() > below.len() && at.starts_with(&below) {
+                        if self.work.paths.may_hold(at) {
+                            self.descend(capture, at.to_owned());
+                        }
+                    } else if at != directory {
+                        self.stray(capture, directory, at);
+                    }
+                    if taken && self.work.wants(TREE) && at != directory {
+                        self.waiting.push(line);
+                    }
+                }
+                Entry::Repo if self.work.paths.may_hold(at) => self.waiting.push(line),
+                Entry::Leaf(row) if taken && self.work.wants(row.name) => {
+                    self.leaves.take(capture, Item::read(row, line.clone()).key, line).await?;
+                }
+                Entry::Bare(_) if taken && self.work.wants("workspace_file") => {
+                    let key = path::text(&value, "object_id").unwrap_or_default();
+                    self.leaves.take(capture, key, line).await?;
+                }
+                Entry::Excluded(rule) => tracing::debug!(path = at, rule, "excluded by rule"),
+                Entry::Repo | Entry::Leaf(_) | Entry::Bare(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the directory at `at` is listed: by this task, or by one of its own.
+    fn descend(&mut self, capture: &mut Capture, at: String) {
+        if !self.listed.insert(at.clone()) {
+            return;
+        }
+        if !opens_a_slice(&at) {
+            return self.directories.push(at);
+        }
+        let yields = self.work.subtree_of_tree();
+        capture.child(TaskSpec {
+            kind: Kind::of(TREE),
+            shard: Shard::under(at),
+            stage: capture.assignment().task.stage,
+            yields,
+            long: false,
+            input: Vec::new(),
+        });
+    }
+
+    /// Begins to capture a directory or a git folder.
+    fn begin(&self, capture: &Capture, pump: &mut Pump<Ended>, line: Bytes) {
+        let value: Value = serde_json::from_slice(&line).unwrap_or_default();
+        let repo = matches!(entry(&value), Entry::Repo);
+        let Some(row) = row(if repo { "repo" } else { TREE }) else { return };
+        let item = Item::read(row, line);
+        let kind = row.kind();
+        if capture.has(&kind, &item.key) {
+            return;
+        }
+        let reuse = self.work.reuse(row, &item, capture.known(&kind, &item.key));
+        let (at, taken) = (item.name.clone(), self.work.paths.take(&item.name));
+        let making = Arc::clone(&self.work).make(row, item, reuse);
+        let ended = making.map(move |mut made| {
+            if !repo {
+                return Ended::Made(made);
+            }
+            if !taken {
+                made.drafts.clear();
+            }
+            Ended::Repo(made, at)
+        });
+        pump.begin(ended.boxed());
+    }
+
+    /// A directory that cannot be listed leaves a hole of exactly its own size.
+    fn not_listed(&self, capture: &mut Capture, directory: &str, fault: Fault) -> Result<()> {
+        if fault.class == Class::Absent && directory != "/" {
+            tracing::debug!(path = directory, "the directory is gone: deleted meanwhile");
+            return Ok(());
+        }
+        let standing = standing(&fault);
+        if directory == self.root && fault.class.may_retry() {
+            return Err(fault.while_doing("list a directory of the workspace"));
+        }
+        let permission = (fault.class == Class::Denied).then(|| "CAN_READ on the directory".to_owned());
+        // The whole tree goes by the empty scope, as every other kind does.
+        let shard = if directory == "/" { Shard::whole() } else { Shard::under(directory) };
+        capture.unlisted(self.work.subtree_of_tree(), shard, standing, &fault, permission);
+        Ok(())
+    }
+
+    fn stray(&self, capture: &mut Capture, directory: &str, at: &str) {
+        let detail =
+            format!("the listing of {directory:?} shows a directory at {at:?}, which does not lie in it");
+        let fault = Fault::new(Class::Unavailable, "tree.stray", "walk the workspace tree", detail);
+        let failed = standing(&fault);
+        capture.unlisted(self.work.subtree_of_tree(), Shard::under(at), failed, &fault, None);
+    }
+
+    /// The root is an item like any other directory, and no listing shows it.
+    async fn root_itself(&self, capture: &mut Capture) -> Result<()> {
+        let Some(row) = row(TREE) else { return Ok(()) };
+        let request = Request::get(&WORKSPACE_LIST, "/api/2.0/workspace/get-status").query("path", "/");
+        match self.work.client.json(&request, &self.work.meter).await {
+            Ok(raw) => {
+                let text = String::from_utf8_lossy(&raw);
+                let item = Item::read(row, one_line(&text));
+                let reuse = self.work.reuse(row, &item, None);
+                hand_in(capture, Arc::clone(&self.work).make(row, item, reuse).await).await
+            }
+            // A server without the call has a root without permissions to tell.
+            Err(fault) if matches!(fault.class, Class::Absent | Class::Unsupported) => Ok(()),
+            Err(fault) => capture.add(&row.kind(), Draft::new("0", "/").gap(Role::Object, fault)).await,
+        }
+    }
+}
+
+impl Work {
+    fn subtree_of_tree(&self) -> Vec<Kind> {
+        row(TREE).map_or_else(Vec::new, |row| self.subtree(row).iter().map(|row| row.kind()).collect())
+    }
+}
+
+async fn list(work: Arc<Work>, directory: String) -> Ended {
+    let request = Request::get(&WORKSPACE_LIST, "/api/2.0/workspace/list").query("path", directory.clone());
+    let mut pages = work.client.pages(request, &Paging::None, "objects", &work.meter);
+    let listed = pages.try_next().await;
+    let entries = listed.map(|page| page.into_iter().flatten().map(|raw| one_line(raw.get())).collect());
+    Ended::Listed(directory, entries)
+}
+
+async fn hand_in(capture: &mut Capture, made: Made) -> Result<()> {
+    for (kind, draft) in made.drafts {
+        capture.add(&kind, draft).await?;
+    }
+    Ok(())
+}
+
+/// Begins to capture a notebook, a file, or something that is only an entry.
+async fn capture_leaf(
+    work: &Arc<Work>,
+    capture: &mut Capture,
+    pump: &mut Pump<Made>,
+    line: Bytes,
+) -> Result<()> {
+    let value: Value = serde_json::from_slice(&line).unwrap_or_default();
+    let (leaf, bare) = match entry(&value) {
+        Entry::Leaf(row) => (Some(row), None),
+        Entry::Bare(why) => (row("workspace_file"), Some(why)),
+        _ => return Ok(()),
+    };
+    let Some(row) = leaf else { return Ok(()) };
+    let mut item = Item::read(row, line);
+    if row.name == "notebook" {
+        // Asked for in another form, it must be exported again.
+        item.version = item.version.map(|stamp| format!("{stamp}/{}", super::notebooks_word(work.notebooks)));
+    }
+    let kind = row.kind();
+    if capture.has(&kind, &item.key) {
+        return Ok(());
+    }
+    if let Some(why) = bare {
+        let draft = Draft::new(item.key, item.name)
+            .part(Role::Object, super::compare::document(row, item.raw))
+            .degraded(why);
+        return capture.add(&kind, draft).await;
+    }
+    let reuse = work.reuse(row, &item, capture.known(&kind, &item.key));
+    pump.add(capture, Arc::clone(work).make(row, item, reuse).boxed()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn about_one_directory_in_32_opens_a_slice() {
+        let opened = (0..3200).filter(|n| opens_a_slice(&format!("/Users/user-{n}"))).count();
+        assert!((60..140).contains(&opened), "{opened}");
+        assert_eq!(opens_a_slice("/Shared"), opens_a_slice("/Shared"));
+    }
+
+    #[test]
+    fn nothing_the_server_shows_is_passed_over() {
+        let of = |kind: &str| entry(&json!({"object_type": kind}));
+        assert!(matches!(of("NOTEBOOK"), Entry::Leaf(row) if row.name == "notebook"));
+        assert!(matches!(of("FILE"), Entry::Leaf(row) if row.name == "workspace_file"));
+        assert!(matches!(of("LIBRARY"), Entry::Bare(_)));
+        assert!(matches!(of("SOMETHING_NEW"), Entry::Bare(_)));
+        assert!(matches!(of("DASHBOARD"), Entry::Excluded(_)));
+        assert!(matches!(entry(&json!({})), Entry::Bare(_)));
+    }
+}
