@@ -164,7 +164,7 @@ impl Walk {
                     hand_in(capture, made).await?;
                 }
                 Some(Ended::Listed(directory, Ok(entries))) => {
-                    self.sort(capture, &directory, entries).await?
+                    self.sort(capture, &directory, entries).await?;
                 }
                 Some(Ended::Listed(directory, Err(fault))) => self.not_listed(capture, &directory, fault)?,
             }
