@@ -9,3 +9,4 @@
 
 pub mod site;
 pub mod synthetic;
+pub mod workspace;

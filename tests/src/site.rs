@@ -1,6 +1,7 @@
 //! A site: a store in a directory of its own, and an embedded engine on it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use lakehold::backup::{Ended, Request};
@@ -30,8 +31,14 @@ pub struct Site {
 
 impl Site {
     pub fn new(sources: Arc<dyn Sources>) -> Self {
+        Self::on(|_| sources)
+    }
+
+    /// A site whose sources need its directory.
+    pub fn on(sources: impl FnOnce(&Path) -> Arc<dyn Sources>) -> Self {
         let mut dir = tempfile::tempdir().unwrap();
         dir.disable_cleanup(true);
+        let sources = sources(dir.path());
         let store = Arc::new(DirectoryStore::new(dir.path().join("store")));
         Self { dir, store, sources, queue: Box::new(MemoryQueue::new) }
     }

@@ -10,3 +10,4 @@
 mod client;
 mod engine;
 mod schedules;
+mod workspace;

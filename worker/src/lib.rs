@@ -4,6 +4,7 @@
 //! [`source::Source`]; what a source finds goes through a [`capture::Capture`], which seals it into packs and indexes.
 
 pub mod capture;
+pub mod configured;
 pub mod progress;
 pub mod serve;
 pub mod source;

@@ -1,0 +1,66 @@
+//! Sources as the configuration names them: the only place that knows which types of environment there are.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lakehold_proto::clock::SharedClock;
+use lakehold_proto::config::{Config, EnvironmentConfig};
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::ids::EnvName;
+use lakehold_proto::locks::SharedLocks;
+use tokio::sync::Mutex;
+
+use crate::serve::Sources;
+use crate::source::SharedSource;
+use crate::source::databricks::{DatabricksSource, Settings};
+
+/// The sources of a configuration, each made when it is first needed.
+#[derive(Debug)]
+pub struct ConfiguredSources {
+    environments: BTreeMap<EnvName, EnvironmentConfig>,
+    locks: SharedLocks,
+    clock: SharedClock,
+    made: Mutex<HashMap<EnvName, SharedSource>>,
+}
+
+impl ConfiguredSources {
+    /// The sources of `config`. Nothing is resolved and no call is made yet.
+    pub fn new(config: &Config, locks: SharedLocks, clock: SharedClock) -> Self {
+        Self { environments: config.environments.clone(), locks, clock, made: Mutex::default() }
+    }
+
+    fn make(&self, environment: &EnvName) -> Result<SharedSource> {
+        let absent = |detail: &str| {
+            Fault::new(
+                Class::Config,
+                "config.no-environment",
+                format!("find environment {environment}"),
+                detail,
+            )
+        };
+        let config = self.environments.get(environment).ok_or_else(|| absent("it is not configured here"))?;
+        match &config.databricks {
+            Some(databricks) => {
+                let settings = Settings::from_config(databricks, &config.limits)?;
+                let source =
+                    DatabricksSource::new(settings, Arc::clone(&self.locks), Arc::clone(&self.clock))?;
+                Ok(Arc::new(source))
+            }
+            None => Err(absent("it names no source").hint("give it a databricks: block")),
+        }
+    }
+}
+
+#[async_trait]
+impl Sources for ConfiguredSources {
+    async fn source(&self, environment: &EnvName) -> Result<SharedSource> {
+        let mut made = self.made.lock().await;
+        if let Some(source) = made.get(environment) {
+            return Ok(Arc::clone(source));
+        }
+        let source = self.make(environment)?;
+        made.insert(environment.clone(), Arc::clone(&source));
+        Ok(source)
+    }
+}
