@@ -1,7 +1,12 @@
-//! The coordinator: plan, dispatch, collect, commit, report.
+//! The coordinator: plan, dispatch, collect, commit, report; and the verbs that read.
 
 pub mod backup;
+pub mod cli;
+pub mod diff;
 pub mod embedded;
 pub mod engine;
+pub mod identity;
+pub mod output;
 pub mod plan;
 pub mod snapshot;
+pub mod verify;

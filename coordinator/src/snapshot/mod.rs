@@ -1,6 +1,12 @@
 //! Reading snapshots.
 
+pub mod find;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod items;
 pub mod survey;
+#[cfg(test)]
+mod tests;
 
 use lakehold_proto::fault::Result;
 use lakehold_proto::format::{Index, IndexRef, Page, PageRef, read_page};

@@ -144,13 +144,13 @@ fn count(lines: &[Line], before: &[Line], against: Option<Against<'_>>, counts: 
 
 /// Slices that were not listed: whatever the base snapshot has in them is unknown now.
 #[derive(Debug, Default)]
-struct Unknown {
+pub(crate) struct Unknown {
     lines: Vec<Line>,
     scopes: HashMap<Kind, HashMap<String, Vec<Option<Bucket>>>>,
 }
 
 impl Unknown {
-    async fn read(store: &dyn Store, pages: &[PageRef]) -> Result<Self> {
+    pub(crate) async fn read(store: &dyn Store, pages: &[PageRef]) -> Result<Self> {
         let mut unknown = Self::default();
         for named in pages.iter().filter(|page| page.unlisted > 0) {
             for (_, slice) in page(store, named).await?.unlisted {
@@ -168,7 +168,7 @@ impl Unknown {
     }
 
     /// Whether the item lies in one of the slices: its name is, or lies below, the slice's scope.
-    fn covers(&self, kind: &Kind, entry: &Entry) -> bool {
+    pub(crate) fn covers(&self, kind: &Kind, entry: &Entry) -> bool {
         let Some(scopes) = self.scopes.get(kind) else { return false };
         let name = &entry.name;
         let borders = name.char_indices().filter(|(_, c)| matches!(c, '/' | '.')).map(|(at, _)| &name[..at]);

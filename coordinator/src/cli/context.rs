@@ -1,0 +1,106 @@
+//! What a verb works with: settings, the store, the clock.
+
+use std::sync::Arc;
+
+use lakehold_proto::address::Address;
+use lakehold_proto::clock::{SharedClock, SystemClock};
+use lakehold_proto::config::{Settings, StoreLocation, Surroundings, load};
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::ids::EnvName;
+use lakehold_proto::store::{DirectoryStore, SharedStore};
+
+use super::Global;
+use crate::identity;
+use crate::output::Format;
+use crate::snapshot::find;
+
+/// What a verb works with.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The configuration as it is used.
+    pub settings: Settings,
+    /// The store, as a directory.
+    pub directory: DirectoryStore,
+    /// The store.
+    pub store: SharedStore,
+    /// Time.
+    pub clock: SharedClock,
+    /// How to write data.
+    pub output: Format,
+    /// Whether only errors are wanted.
+    pub quiet: bool,
+}
+
+impl Context {
+    /// Reads the configuration. The store need not exist.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn load(global: &Global) -> Result<Self> {
+        let settings = load(&global.asked(), &Surroundings::of_process()?)?;
+        let StoreLocation::Directory(path) = &settings.store;
+        let directory = DirectoryStore::new(path);
+        Ok(Self {
+            store: Arc::new(directory.clone()),
+            directory,
+            settings,
+            clock: SystemClock::shared(),
+            output: global.output,
+            quiet: global.quiet,
+        })
+    }
+
+    /// Reads the configuration and opens the store, which must exist.
+    ///
+    /// # Errors
+    /// `Config`; `store.absent` (exit 10) and the others of [`identity::open`].
+    pub async fn open(global: &Global) -> Result<Self> {
+        let context = Self::load(global)?;
+        identity::open(&*context.store).await?;
+        Ok(context)
+    }
+
+    /// The environments that were named, or all that have snapshots when none was.
+    ///
+    /// # Errors
+    /// `Config` when one that was named has no snapshot and is not configured; the store's.
+    pub async fn with_snapshots(&self, named: &[EnvName]) -> Result<Vec<EnvName>> {
+        let there = find::environments(&*self.store).await?;
+        if named.is_empty() {
+            return Ok(there);
+        }
+        for name in named {
+            if !there.contains(name) && !self.settings.config.environments.contains_key(name) {
+                return Err(self.unknown(name, &there));
+            }
+        }
+        Ok(named.to_vec())
+    }
+
+    /// The snapshot an address means; an environment that is nowhere is told apart from one without snapshots.
+    ///
+    /// # Errors
+    /// Those of [`find::find`], and `Config` for an unknown environment.
+    pub async fn snapshot(&self, address: &Address) -> Result<find::Found> {
+        self.with_snapshots(std::slice::from_ref(&address.environment)).await?;
+        find::find(&*self.store, address).await
+    }
+
+    fn unknown(&self, name: &EnvName, there: &[EnvName]) -> Fault {
+        let configured = self.settings.config.environments.keys();
+        let mut known: Vec<_> = configured.chain(there).map(EnvName::as_str).collect();
+        known.sort_unstable();
+        known.dedup();
+        let near = known.iter().copied().max_by(|a, b| {
+            strsim::jaro_winkler(name.as_str(), a).total_cmp(&strsim::jaro_winkler(name.as_str(), b))
+        });
+        let detail = format!("neither the configuration nor {} knows it", self.settings.store);
+        let fault =
+            Fault::new(Class::Config, "environment.unknown", format!("find environment {name}"), detail);
+        match near.filter(|near| strsim::jaro_winkler(name.as_str(), near) > 0.8) {
+            Some(near) => fault.hint(format!("did you mean {near}?")),
+            None if known.is_empty() => fault.hint("add it to lakehold.yaml"),
+            None => fault.hint(format!("known: {}", known.join(", "))),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! `lakehold diff`.
+
+use clap::Args;
+use lakehold_proto::address::Address;
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::ids::Kind;
+use lakehold_proto::outcome::Standing;
+use serde_json::Value;
+
+use super::{Context, exit};
+use crate::diff::{Change, Diff, FieldChange, What, diff};
+use crate::output::{Format, document, escaped, name_line, print, shown};
+
+const EXAMPLES: &str = "\
+Examples:
+  lakehold diff prod@2026-08-01 prod
+  lakehold diff prod@0198c1e2 prod@latest --kind job -o json
+  lakehold diff prod@2026-08-01 prod --exit-code && echo nothing changed";
+
+/// Fields that are told of one item; the rest is counted.
+const FIELDS: usize = 12;
+
+/// What may be typed behind `diff`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DiffArgs {
+    /// The snapshot that was: ENV@WHEN, also with :KIND or :KIND/NAME
+    pub from: Address,
+    /// The snapshot that is
+    pub to: Address,
+    /// Only this kind; may be given several times
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
+    pub kinds: Vec<String>,
+    /// End with exit code 8 when anything differs or is unknown
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+pub(super) async fn run(args: &DiffArgs, context: &Context) -> Result<u8> {
+    let (from, to) = (context.snapshot(&args.from).await?, context.snapshot(&args.to).await?);
+    let items: Vec<_> =
+        [&args.from, &args.to].into_iter().filter_map(|address| address.item.as_ref()).collect();
+    let mut kinds: Vec<Kind> = args.kinds.iter().map(Kind::named).collect();
+    kinds.extend(items.iter().map(|item| item.kind.clone()));
+    let known = |kind: &Kind| [&from, &to].iter().any(|found| found.manifest.by_kind().contains_key(kind));
+    if let Some(unknown) = kinds.iter().find(|kind| !known(kind)) {
+        let detail = format!("{unknown} is no kind of {}", to.manifest.source);
+        return Err(Fault::new(Class::Config, "kind.unknown", "compare snapshots", detail));
+    }
+    let mut found = diff(&context.store, &from.manifest, &to.manifest, &kinds).await?;
+    let named: Vec<_> = items.iter().filter_map(|item| item.which.as_ref()).collect();
+    if !named.is_empty() {
+        let fits = |change: &Change| {
+            let (name, key) = (change.old_name.as_ref(), change.old_key.as_ref());
+            named.iter().any(|which| {
+                which.fits(&change.name, &change.key).is_some()
+                    || which.fits(name.unwrap_or(&change.name), key.unwrap_or(&change.key)).is_some()
+            })
+        };
+        found.changes.retain(fits);
+        found.differs = !found.changes.is_empty() || !found.kinds_unknown.is_empty();
+    }
+    let differs = found.differs;
+    match context.output {
+        Format::Table => print(&text(&found))?,
+        Format::Name => found.changes.iter().try_for_each(|change| {
+            let address = format!("{}:{}/{}", found.to.environment, change.kind, change.name);
+            print(&format!("{}\n", name_line(&address)))
+        })?,
+        format => document(format, &found)?,
+    }
+    Ok(if differs && args.exit_code { exit::DIFFERENCE } else { exit::COMPLETE })
+}
+
+fn text(found: &Diff) -> String {
+    let side =
+        |side: &crate::diff::Side| format!("{}@{} ({})", side.environment, side.snapshot.short(), side.time);
+    let mut text = format!("{} -> {}\n", side(&found.from), side(&found.to));
+    for unknown in &found.kinds_unknown {
+        let word = |standing: Option<Standing>| standing.map_or("not known", Standing::word);
+        let (from, to) = (word(unknown.from), word(unknown.to));
+        text.push_str(&format!("  ? {}  unknown: {from} -> {to}\n", unknown.kind));
+    }
+    let mut counts = [0_u64; 6];
+    for change in &found.changes {
+        counts[change.change as usize] += 1;
+        text.push_str(&line(change));
+    }
+    let words = ["added", "changed", "renamed", "recreated", "removed", "unknown"];
+    let told: Vec<_> =
+        counts.iter().zip(words).filter(|(n, _)| **n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    text.push_str(&if told.is_empty() {
+        "no item differs\n".into()
+    } else {
+        format!("{}\n", told.join(", "))
+    });
+    text
+}
+
+fn line(change: &Change) -> String {
+    let name = format!("{}/{}", change.kind, shown(&change.name));
+    let mut text = match change.change {
+        What::Added => format!("  + {name}\n"),
+        What::Removed => format!("  - {name}\n"),
+        What::Changed => format!("  ~ {name}\n"),
+        What::Unknown => format!("  ? {name}  unknown: one of the snapshots could not list where it lies\n"),
+        What::Renamed => {
+            let old = change.old_name.as_deref().unwrap_or_default();
+            format!("  ~ {name}  renamed from {}\n", shown(old))
+        }
+        What::Recreated => {
+            let old = change.old_key.as_deref().unwrap_or_default();
+            format!("  ~ {name}  made again: key {} -> {}\n", shown(old), shown(&change.key))
+        }
+    };
+    for field in change.fields.iter().take(FIELDS) {
+        text.push_str(&format!("      {}\n", field_line(field)));
+    }
+    if change.fields.len() > FIELDS {
+        text.push_str(&format!("      … and {} more\n", change.fields.len() - FIELDS));
+    }
+    text
+}
+
+fn field_line(field: &FieldChange) -> String {
+    let part = field.part.word();
+    if field.path.is_empty() {
+        let size =
+            |value: &Option<Value>| value.as_ref().map_or_else(|| "none".into(), |n| format!("{n} bytes"));
+        return format!("{part}: {} -> {}", size(&field.from), size(&field.to));
+    }
+    let value = |value: &Option<Value>| match value {
+        None => "none".to_owned(),
+        Some(value) => shorten(&escaped(&value.to_string())),
+    };
+    let part = if part == "object" { String::new() } else { format!("{part}: ") };
+    format!("{part}{}: {} -> {}", shown(&field.path), value(&field.from), value(&field.to))
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,222 @@
+//! The first round: manifests, chains, pages, indexes, roots.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::format::{Entry, Index, IndexRef, content_of};
+use lakehold_proto::ids::{EnvName, Hash, SnapshotId};
+use lakehold_proto::manifest::Manifest;
+use lakehold_proto::store::{Key, SharedStore};
+
+use super::{Damage, Verdict, finding};
+use crate::snapshot::survey::survey;
+use crate::snapshot::{ListedSnapshot, index, page, read_manifest};
+
+/// What the first round found.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Snapshots whose manifest could be read.
+    pub(super) snapshots: Vec<Arc<Manifest>>,
+    /// Every sound index once.
+    pub(super) indexes: Vec<IndexRef>,
+    /// Frames in them, counted with repetition.
+    pub(super) frames: u64,
+    /// Hashes of all indexes and pages met, sound or not.
+    pub(super) met: HashSet<Hash>,
+    pub(super) damage: Vec<Damage>,
+    pub(super) notes: Vec<String>,
+    hurt_indexes: HashSet<Hash>,
+    verdicts: Vec<Verdict>,
+    /// Hashes of manifests read, by key: chains lead to them.
+    manifests: HashMap<Key, Hash>,
+}
+
+impl Contents {
+    pub(super) async fn read(
+        &mut self,
+        store: &SharedStore,
+        environment: &EnvName,
+        listed: &ListedSnapshot,
+    ) -> Result<()> {
+        let key = Key::manifest(environment, &listed.time, listed.snapshot);
+        let mut verdict = Verdict {
+            environment: environment.clone(),
+            snapshot: listed.snapshot,
+            time: listed.time.clone(),
+            items: 0,
+            sound: true,
+        };
+        match finding(read_manifest(&**store, environment, &listed.time, listed.snapshot).await)? {
+            Err(fault) => {
+                verdict.sound = false;
+                self.damage.push(Damage::of(&key, &fault));
+            }
+            Ok((manifest, hash)) => {
+                self.manifests.insert(key.clone(), hash);
+                verdict.items = manifest.totals().items;
+                verdict.sound = self.read_all(store, &key, environment, listed, &manifest).await?;
+                self.snapshots.push(Arc::new(manifest));
+            }
+        }
+        self.verdicts.push(verdict);
+        Ok(())
+    }
+
+    async fn read_all(
+        &mut self,
+        store: &SharedStore,
+        key: &Key,
+        environment: &EnvName,
+        listed: &ListedSnapshot,
+        manifest: &Manifest,
+    ) -> Result<bool> {
+        let before = self.damage.len();
+        if manifest.snapshot != listed.snapshot
+            || manifest.environment != *environment
+            || manifest.time != listed.time
+        {
+            let detail = format!(
+                "it says it is {} of {} at {}",
+                manifest.snapshot, manifest.environment, manifest.time
+            );
+            self.hurt(key, "manifest.misplaced", detail);
+        }
+        self.check_chain(store, key, manifest).await?;
+        let mut readable = true;
+        for named in &manifest.pages {
+            self.met.insert(named.sha256);
+            match finding(page(&**store, named).await)? {
+                Ok(page) => {
+                    for named in page.indexes {
+                        readable &= self.read_index(store, named).await?;
+                    }
+                }
+                Err(fault) => {
+                    readable = false;
+                    self.damage.push(Damage::of(Key::index(named.sha256), &fault));
+                }
+            }
+        }
+        if readable {
+            self.check_root(store, key, manifest).await?;
+        }
+        Ok(readable && self.damage.len() == before)
+    }
+
+    /// The base may be pruned by now, which is no damage; if it is there, it must be the one that was meant.
+    async fn check_chain(&mut self, store: &SharedStore, key: &Key, manifest: &Manifest) -> Result<()> {
+        let Some(base) = &manifest.base else { return Ok(()) };
+        let base_key = Key::manifest(&manifest.environment, &base.time, base.snapshot);
+        let known = match self.manifests.get(&base_key) {
+            Some(hash) => Some(*hash),
+            None => store.get(&base_key).await?.map(Hash::of),
+        };
+        match known {
+            Some(hash) if hash != base.manifest => {
+                self.hurt(
+                    key,
+                    "manifest.chain",
+                    format!("its base {base_key} hashes to {hash}, not to {}", base.manifest),
+                );
+            }
+            Some(_) => {}
+            None => {
+                self.notes.push(format!("the base of {key} is not in the store any more: {}", base.snapshot))
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the index is sound. One that several snapshots name is read once.
+    async fn read_index(&mut self, store: &SharedStore, named: IndexRef) -> Result<bool> {
+        if !self.met.insert(named.sha256) {
+            return Ok(!self.hurt_indexes.contains(&named.sha256));
+        }
+        let read = finding(index(&**store, &named).await)?
+            .and_then(|read| check_index(&named, &read).map(|()| read));
+        match read {
+            Ok(read) => {
+                let parts = read.entries.iter().flat_map(|entry| &entry.parts);
+                self.frames += parts.map(|part| part.frames.len() as u64).sum::<u64>();
+                self.indexes.push(named);
+                Ok(true)
+            }
+            Err(fault) => {
+                self.hurt_indexes.insert(named.sha256);
+                let mut damage = Damage::of(Key::index(named.sha256), &fault);
+                damage.detail = format!(
+                    "{} (all {} of {}: {} items)",
+                    damage.detail, named.kind, named.shard, named.entries
+                );
+                self.damage.push(damage);
+                Ok(false)
+            }
+        }
+    }
+
+    async fn check_root(&mut self, store: &SharedStore, key: &Key, manifest: &Manifest) -> Result<()> {
+        match finding(survey(&**store, &manifest.pages, None).await)? {
+            Ok(found) if found.content_root == manifest.content_root => {}
+            Ok(found) => {
+                let detail = format!(
+                    "its items hash to {}, not to its content root {}",
+                    found.content_root, manifest.content_root
+                );
+                self.hurt(key, "manifest.content-root", detail);
+            }
+            Err(fault) => self.damage.push(Damage::of(key, &fault)),
+        }
+        Ok(())
+    }
+
+    fn hurt(&mut self, key: &Key, code: &str, detail: String) {
+        self.damage.push(Damage { object: key.to_string(), code: code.to_owned(), detail });
+    }
+
+    /// The verdicts, when these snapshots turned out to hold hurt items.
+    pub(super) fn verdicts(&self, hurt: &HashSet<SnapshotId>) -> Vec<Verdict> {
+        let judge = |verdict: &Verdict| Verdict {
+            sound: verdict.sound && !hurt.contains(&verdict.snapshot),
+            ..verdict.clone()
+        };
+        self.verdicts.iter().map(judge).collect()
+    }
+}
+
+/// Whether an index is what its page says, and its entries agree with themselves.
+fn check_index(named: &IndexRef, read: &Index) -> Result<()> {
+    let header = &read.header;
+    if header.kind != named.kind || header.shard != named.shard || header.entries != named.entries {
+        let detail =
+            format!("it is of {} {}, not of {} {}", header.kind, header.shard, named.kind, named.shard);
+        return Err(Fault::new(Class::Integrity, "index.misplaced", "read an index", detail));
+    }
+    read.entries.iter().try_for_each(check_entry)
+}
+
+fn check_entry(entry: &Entry) -> Result<()> {
+    let wrong = |detail: String| {
+        Err(Fault::new(
+            Class::Integrity,
+            "index.entry",
+            "read an index",
+            format!("{:?}: {detail}", entry.key),
+        ))
+    };
+    if entry.content != content_of(&entry.parts) {
+        return wrong("its content hash is not that of its parts".into());
+    }
+    for part in &entry.parts {
+        let size: u64 = part.frames.iter().map(|frame| frame.size).fold(0, u64::saturating_add);
+        if size != part.size {
+            return wrong(format!("its {} has {} bytes and frames of {size}", part.role.word(), part.size));
+        }
+        if let [frame] = part.frames.as_slice()
+            && frame.sha256 != part.sha256
+        {
+            return wrong(format!("its {} and its one frame have different hashes", part.role.word()));
+        }
+    }
+    Ok(())
+}
