@@ -42,7 +42,7 @@ fn walk(part: Role, path: String, from: &Value, to: &Value, found: &mut Vec<Fiel
                 match (a.get(name), b.get(name)) {
                     (Some(a), Some(b)) => walk(part, path, a, b, found),
                     (from, to) => {
-                        found.push(FieldChange { part, path, from: from.cloned(), to: to.cloned() })
+                        found.push(FieldChange { part, path, from: from.cloned(), to: to.cloned() });
                     }
                 }
             }

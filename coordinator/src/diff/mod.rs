@@ -358,7 +358,7 @@ async fn field_changes(
                 fields.push(FieldChange::whole(role, Some(then.size), Some(now.size)));
             }
             (Some(then), None) if !gap(&after) => {
-                fields.push(FieldChange::whole(role, Some(then.size), None))
+                fields.push(FieldChange::whole(role, Some(then.size), None));
             }
             (None, Some(now)) if !gap(&before) => fields.push(FieldChange::whole(role, None, Some(now.size))),
             _ => {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use lakehold_proto::fault::{Class, Fault};
 use lakehold_proto::format::{
-    Entry, Gap, PackBuilder, PackRef, Part, Role, content_of, write_index, write_page,
+    Entry, Gap, IndexDraft, PackBuilder, PackRef, Part, Role, content_of, write_page,
 };
 use lakehold_proto::ids::{EnvName, Hash, Kind, RunId, SnapshotId, TraceId};
 use lakehold_proto::manifest::{Counts, KindReport, MANIFEST_SCHEMA, Manifest, RunReport, SnapshotState};
@@ -106,7 +106,9 @@ impl Site {
             }
             let shard = Shard::under(entry.key.clone());
             let (index, bytes) =
-                write_index(&kind, &kind, &shard, &[PackRef::plain(sealed.hash)], vec![entry]).unwrap();
+                IndexDraft::new(&kind, &kind, &shard, &[PackRef::plain(sealed.hash)], vec![entry])
+                    .and_then(|draft| draft.write())
+                    .unwrap();
             self.store.put_new(&Key::index(index.sha256), bytes).await.unwrap();
             refs.push(index);
         }
@@ -130,7 +132,7 @@ impl Site {
             kinds.push(report(kind, standing));
         }
         refs.sort_by(|a, b| (&a.by, &a.shard).cmp(&(&b.by, &b.shard)));
-        let (page, bytes) = write_page(&refs, &unlisted).unwrap();
+        let (page, bytes) = write_page(&refs, &unlisted, 0).unwrap();
         self.store.put_new(&Key::index(page.sha256), bytes).await.unwrap();
         let pages = vec![page];
         let manifest = Manifest {

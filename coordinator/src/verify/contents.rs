@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::format::{Entry, Index, IndexRef, content_of};
+use lakehold_proto::format::{Entry, IndexRef, content_of};
 use lakehold_proto::ids::{EnvName, Hash, SnapshotId};
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::store::{Key, SharedStore};
@@ -122,7 +122,7 @@ impl Contents {
             }
             Some(_) => {}
             None => {
-                self.notes.push(format!("the base of {key} is not in the store any more: {}", base.snapshot))
+                self.notes.push(format!("the base of {key} is not in the store any more: {}", base.snapshot));
             }
         }
         Ok(())
@@ -134,7 +134,7 @@ impl Contents {
             return Ok(!self.hurt_indexes.contains(&named.sha256));
         }
         let read = finding(index(&**store, &named).await)?
-            .and_then(|read| check_index(&named, &read).map(|()| read));
+            .and_then(|read| read.entries.iter().try_for_each(check_entry).map(|()| read));
         match read {
             Ok(read) => {
                 let parts = read.entries.iter().flat_map(|entry| &entry.parts);
@@ -184,17 +184,7 @@ impl Contents {
     }
 }
 
-/// Whether an index is what its page says, and its entries agree with themselves.
-fn check_index(named: &IndexRef, read: &Index) -> Result<()> {
-    let header = &read.header;
-    if header.kind != named.kind || header.shard != named.shard || header.entries != named.entries {
-        let detail =
-            format!("it is of {} {}, not of {} {}", header.kind, header.shard, named.kind, named.shard);
-        return Err(Fault::new(Class::Integrity, "index.misplaced", "read an index", detail));
-    }
-    read.entries.iter().try_for_each(check_entry)
-}
-
+/// Whether an entry agrees with itself.
 fn check_entry(entry: &Entry) -> Result<()> {
     let wrong = |detail: String| {
         Err(Fault::new(

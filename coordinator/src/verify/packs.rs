@@ -119,7 +119,7 @@ async fn gather(
             match finding(read.locate(frame))? {
                 Ok(located) => packs.entry(located.object).or_default().push(located),
                 Err(fault) if fault.class == Class::Unsupported => {
-                    odd.add(format!("not checked: {}", fault.detail))
+                    odd.add(format!("not checked: {}", fault.detail));
                 }
                 Err(fault) => odd.add(format!("{}: {}", Key::index(named.sha256), fault.detail)),
             }
