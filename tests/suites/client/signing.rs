@@ -1,8 +1,9 @@
 //! Signing in: every way, and what happens when it ends in mid-run.
 
+use lakehold_proto::config::{DatabricksConfig, LimitsConfig, SecretRef};
 use lakehold_proto::fault::Class;
 use lakehold_sim::{Cloud, IdentitySpec, Sim, SimConfig};
-use lakehold_worker::source::databricks::{Credentials, probe};
+use lakehold_worker::source::databricks::{Credentials, SecretSource, Settings, probe};
 
 use super::{Scene, calls, client, meter, pools, secret, settings};
 
@@ -119,4 +120,44 @@ async fn a_wrong_secret_is_denied_and_not_repeated() {
     assert_eq!((fault.class, fault.code), (Class::Denied, "http.unauthenticated"));
     assert!(!format!("{fault:?}").contains("hunter2"), "{fault:?}");
     assert_eq!(calls(&scene.meter).made, 0);
+}
+
+#[tokio::test]
+async fn a_token_file_that_was_replaced_is_read_again() {
+    let scene = Scene::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "first").unwrap();
+    scene.sim.identity(&IdentitySpec::admin("first", "rotating@example.com"));
+    let mut settings = settings(&scene.sim.url(0));
+    settings.credentials = Credentials::Token(SecretSource::Reference(SecretRef::File(file.clone())));
+    let client = client(settings);
+    client.json(&pools(), &scene.meter).await.unwrap();
+    std::fs::write(&file, "second").unwrap();
+    scene.sim.identity(&IdentitySpec::admin("second", "rotating@example.com"));
+    let expired =
+        IdentitySpec { expires_at_ms: Some(0), ..IdentitySpec::admin("first", "rotating@example.com") };
+    scene.sim.identity(&expired);
+    client.json(&pools(), &scene.meter).await.unwrap();
+    assert_eq!(calls(&scene.meter).retried, 1);
+}
+
+#[tokio::test]
+async fn a_profile_signs_in() {
+    let scene = Scene::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cfg");
+    let url = scene.sim.url(0);
+    let text = format!(
+        "[DEFAULT]\nhost = {url}\ntoken = wrong\n[m2m]\nhost = {url}/\nclient_id = sim\nclient_secret = sim\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let by = |name: &str| {
+        let (profile, config_file) = (Some(name.to_owned()), Some(file.clone()));
+        let config = DatabricksConfig { profile, config_file, ..DatabricksConfig::default() };
+        client(Settings::from_config(&config, &LimitsConfig::default()).unwrap())
+    };
+    assert_eq!(probe(&by("m2m"), &scene.meter).await.unwrap().identity.name, lakehold_sim::CLIENT);
+    let fault = probe(&by("DEFAULT"), &scene.meter).await.unwrap_err();
+    assert_eq!((fault.class, fault.exit_code()), (Class::Denied, 7));
 }

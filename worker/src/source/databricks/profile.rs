@@ -17,11 +17,11 @@ const SETTINGS: &str = "__settings__";
 /// The profile that is taken when nobody names one.
 const DEFAULT: &str = "DEFAULT";
 
-/// Reads the profile `named`, or the default one. `Ok(None)` when none was named and there is no default, or no file.
+/// Reads the profile `named`, or the default one, and answers its name with it. `Ok(None)` when none was named and there is no default, or no file.
 ///
 /// # Errors
 /// `Config` when the file cannot be read, is no such file, or lacks the profile that was named.
-pub(super) fn profile(file: Option<&Path>, named: Option<&str>) -> Result<Option<Profile>> {
+pub(super) fn profile(file: Option<&Path>, named: Option<&str>) -> Result<Option<(String, Profile)>> {
     let Some(path) = file.map(Path::to_owned).or_else(default_file) else {
         return match named {
             Some(name) => Err(absent(name, "there is no home directory to look for ~/.databrickscfg in")),
@@ -54,13 +54,13 @@ pub(super) fn profile(file: Option<&Path>, named: Option<&str>) -> Result<Option
     if let Some(name) = named {
         let names: Vec<_> = sections.keys().filter(|name| *name != SETTINGS).cloned().collect();
         let found = sections.remove(name).filter(|_| name != SETTINGS);
-        return found.map(Some).ok_or_else(|| {
+        return found.map(|found| Some((name.to_owned(), found))).ok_or_else(|| {
             absent(name, &format!("{} has no such profile, only: {}", path.display(), names.join(", ")))
         });
     }
     let default = sections.get(SETTINGS).and_then(|settings| settings.get("default_profile"));
     let default = default.map_or_else(|| DEFAULT.to_owned(), |name| name.reveal().to_owned());
-    Ok(sections.remove(&default))
+    Ok(sections.remove(&default).map(|found| (default, found)))
 }
 
 fn absent(name: &str, detail: &str) -> Fault {
@@ -106,7 +106,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cfg");
         std::fs::write(&path, text).unwrap();
-        profile(Some(&path), named)
+        Ok(profile(Some(&path), named)?.map(|(_, found)| found))
     }
 
     fn host(found: &Profile) -> &str {

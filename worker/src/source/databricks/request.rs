@@ -1,5 +1,7 @@
 //! One call to a workspace, as a value: it can be sent again, and it never holds a credential.
 
+use std::fmt;
+
 use bytes::Bytes;
 use lakehold_proto::fault::{Class, Fault, Result};
 use reqwest::{Method, Url};
@@ -8,7 +10,7 @@ use serde::Serialize;
 use super::families::{Family, Verb};
 
 /// A call to the workspace.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     /// Whose budget it comes out of.
     pub family: &'static Family,
@@ -105,6 +107,18 @@ impl Request {
     }
 }
 
+/// A body may hold a secret that is being restored, so only its size is shown.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("family", &self.family.name)
+            .field("call", &self.context())
+            .field("query", &self.query)
+            .field("body", &self.body.as_ref().map(Bytes::len))
+            .finish_non_exhaustive()
+    }
+}
+
 /// `name` as one segment of a path: everything but unreserved characters is percent-encoded, slashes too. Names are data.
 pub fn segment(name: &str) -> String {
     use std::fmt::Write as _;
@@ -140,6 +154,12 @@ mod tests {
             let refused = Request::get(&JOBS, path).url(&host).unwrap_err();
             assert_eq!(refused.code, "http.unsafe-path", "{path}");
         }
+    }
+
+    #[test]
+    fn a_body_is_not_shown() {
+        let request = Request::post(&JOBS, "/api/x").json(&"hunter2").unwrap();
+        assert!(request.body.is_some() && !format!("{request:?}").contains("hunter2"));
     }
 
     #[test]

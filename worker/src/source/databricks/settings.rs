@@ -116,7 +116,7 @@ impl Settings {
     pub fn from_config(config: &DatabricksConfig, limits: &LimitsConfig) -> Result<Self> {
         let mut attributes = Attributes::of_config(config);
         if let Some(name) = &config.profile
-            && let Some(found) = profile(config.config_file.as_deref(), Some(name))?
+            && let Some((_, found)) = profile(config.config_file.as_deref(), Some(name))?
         {
             attributes = attributes.over(Attributes::of_profile(&found));
         }
@@ -135,7 +135,7 @@ impl Settings {
         Self::from_variables(|name| std::env::var(name).ok(), named, limits)
     }
 
-    fn from_variables(
+    pub(super) fn from_variables(
         variable: impl Fn(&str) -> Option<String>,
         named: Option<&str>,
         limits: &LimitsConfig,
@@ -148,7 +148,7 @@ impl Settings {
         if named.is_some() || !attributes.names_anything() {
             let found = profile(file.as_deref(), named.as_deref())?;
             attributes =
-                attributes.over(found.map(|found| Attributes::of_profile(&found)).unwrap_or_default());
+                attributes.over(found.map(|(_, found)| Attributes::of_profile(&found)).unwrap_or_default());
         }
         if !attributes.names_anything() {
             return Ok(None);
@@ -170,6 +170,15 @@ impl Settings {
             }
             (set, found) => set.or(found),
         };
+        if let Some(id) = workspace_id.as_ref().filter(|id| !id.bytes().all(|b| b.is_ascii_digit())) {
+            let detail = format!("{id:?} is no workspace id: those are numbers");
+            return Err(Fault::new(
+                Class::Config,
+                "config.workspace-id",
+                "read which workspace is meant",
+                detail,
+            ));
+        }
         if !(limits.share > 0.0 && limits.share <= 1.0) {
             let detail = format!("{} is not above 0 and up to 1", limits.share);
             return Err(Fault::new(Class::Config, "config.share", "read limits.share", detail));
