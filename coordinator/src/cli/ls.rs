@@ -139,7 +139,11 @@ impl Lines {
             Format::Name => String::new(),
             Format::Json => format!("{},\"items\":[", &head[..head.len() - 1]),
             // JSON is YAML: each item is one flow mapping, so the document can be streamed.
-            Format::Yaml => format!("head: {head}\nitems:\n"),
+            Format::Yaml => {
+                let members = self.head.as_object().into_iter().flatten();
+                let lines: String = members.map(|(name, value)| format!("{name}: {value}\n")).collect();
+                format!("{lines}items:\n")
+            }
         }
     }
 
@@ -200,5 +204,35 @@ impl Lines {
         let version = entry.version.as_deref().map_or_else(|| "-".into(), escaped);
         let key = if entry.key == entry.name { "=".into() } else { escaped(&entry.key) };
         format!("{kind:<24} {:>10} {state:<10} {version:<26} {key:<20} {name}\n", bytes(entry.bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::written;
+    use super::*;
+
+    #[tokio::test]
+    async fn streamed_documents_are_whole_documents() {
+        let site = written().await;
+        let manifest = site.manifest.clone();
+        let args = LsArgs { address: "prod".parse().unwrap(), kinds: Vec::new(), long: false };
+        for (format, most) in [(Format::Json, 3), (Format::Yaml, 3), (Format::Json, 0), (Format::Yaml, 0)] {
+            let mut lines = Lines::new(&args, format, &manifest);
+            let mut text = lines.head();
+            for name in ["a", "x\n\u{202e}: #'\"", "🦆"].iter().take(most) {
+                lines.add(&Kind::of("job"), &Entry::new("1", *name), &mut text).unwrap();
+            }
+            text += &lines.foot();
+            let read: Value = match format {
+                Format::Json => serde_json::from_str(&text).unwrap(),
+                _ => serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}")),
+            };
+            assert_eq!(read["schema"], "lakehold.items/v1");
+            assert_eq!(read["items"].as_array().unwrap().len(), most);
+            if most > 1 {
+                assert_eq!(read["items"][1]["name"], "x\n\u{202e}: #'\"", "{text}");
+            }
+        }
     }
 }
