@@ -126,6 +126,7 @@ fn text(found: &Verified, percent: f64) -> String {
         count(found.frames),
         bytes(found.bytes_read),
         match found.damage.len() {
+            0 if percent < 100.0 => "sound, as far as it was read".into(),
             0 => "all sound".into(),
             n => format!("{n} objects damaged, {} items hurt", count(found.items_hurt)),
         }
