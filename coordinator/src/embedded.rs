@@ -74,17 +74,24 @@ impl Embedded {
             let (worker, stopped) = (worker.clone(), stopped.clone());
             workers.spawn(async move { serve(worker, &pool, SLOTS, stopped).await });
         }
+        drop(stopped);
         let engine = Engine { store: parts.store, queue, locks: parts.locks, clock: parts.clock };
         let backup =
             Backup { engine, sources: parts.sources, pools: parts.pools, directory: parts.directory };
         Self { backup, progress, queue: parts.queue, stop, workers }
     }
 
-    /// Lets the workers finish what they hold, and ends them.
-    pub async fn drain(mut self) {
+    /// Lets the workers finish what they hold, and take no more.
+    pub async fn finish_tasks(&self) {
         // Nobody listening means that they have ended already.
         let _ = self.stop.send(true);
         self.queue.close();
+        self.stop.closed().await;
+    }
+
+    /// Lets the workers finish what they hold, and ends them.
+    pub async fn drain(mut self) {
+        self.finish_tasks().await;
         while self.workers.join_next().await.is_some() {}
     }
 }

@@ -1,6 +1,8 @@
 //! The backup verb: which environments, from which base, under which locks; then plan, carry out, report.
 
+pub mod progress;
 pub mod report;
+pub mod summary;
 pub mod unfinished;
 
 use std::collections::{BTreeMap, HashMap};
@@ -34,6 +36,8 @@ pub struct Request {
     pub tags: Vec<String>,
     /// Go on with an unfinished run, whatever its age and scope.
     pub resume: bool,
+    /// Only plan: take no lock, close no abandoned run.
+    pub dry_run: bool,
 }
 
 /// What a backup works with.
@@ -79,7 +83,7 @@ impl Backup {
     /// Those that concern all: the store cannot be read, `--resume` finds nothing to go on with.
     pub async fn plan(&self, request: &Request) -> Result<Planned> {
         let mut refused = BTreeMap::new();
-        let locks = self.lock(&request.environments, &mut refused);
+        let locks = if request.dry_run { Vec::new() } else { self.lock(&request.environments, &mut refused) };
         let free: Vec<EnvName> =
             request.environments.iter().filter(|name| !refused.contains_key(*name)).cloned().collect();
         if let Some(plan) = self.unfinished(request, &free).await? {
@@ -142,7 +146,12 @@ impl Backup {
     }
 
     async fn unfinished(&self, request: &Request, free: &[EnvName]) -> Result<Option<Plan>> {
-        let wanted = Wanted { environments: free, selection: &request.selection, asked: request.resume };
+        let wanted = Wanted {
+            environments: free,
+            selection: &request.selection,
+            asked: request.resume,
+            look_only: request.dry_run,
+        };
         let found = unfinished::adopt(&*self.engine.store, wanted, self.engine.clock.now()).await?;
         if found.is_none() && request.resume && !free.is_empty() {
             let detail = "the store has no unfinished run of these environments";

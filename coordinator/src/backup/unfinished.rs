@@ -26,6 +26,8 @@ pub struct Wanted<'a> {
     pub selection: &'a Selection,
     /// A person asked to go on with whatever is there (`--resume`): then age and scope do not matter.
     pub asked: bool,
+    /// Change nothing: close no run.
+    pub look_only: bool,
 }
 
 /// Finds the latest unfinished backup run to go on with, and closes those that are too old.
@@ -54,7 +56,7 @@ pub async fn adopt(store: &dyn Store, wanted: Wanted<'_>, now: Timestamp) -> Res
         if wanted.asked || (young && same_scope(&plan, wanted)) {
             return Ok(Some(plan));
         }
-        if !young {
+        if !young && !wanted.look_only {
             let detail = format!("{run} was not finished within {} hours", ADOPT.as_hours());
             let fault = Fault::new(Class::Cancelled, "run.abandoned", "finish a run", detail);
             report::close_abandoned(store, &plan, &fault, now).await?;

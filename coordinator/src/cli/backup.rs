@@ -1,11 +1,24 @@
-//! `lakehold backup`: what may be typed.
+//! `lakehold backup`: what may be typed, and the embedded engine that carries it out.
+
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind};
+use lakehold_proto::locks::{MemoryLocks, SharedLocks};
 use lakehold_proto::plan::Selection;
+use lakehold_proto::queue::MemoryQueue;
+use lakehold_worker::configured::ConfiguredSources;
+use tokio::sync::watch;
 
 use super::Context;
+use crate::backup::progress::Watched;
+use crate::backup::summary::{Summary, render_plan};
+use crate::backup::{Ended, Planned, Request};
+use crate::embedded::{Embedded, Parts};
+use crate::engine::view::RunView;
+use crate::identity;
+use crate::output::{Format, document, print, say};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -110,14 +123,142 @@ impl BackupArgs {
 }
 
 pub(super) async fn run(args: BackupArgs, context: &Context) -> Result<u8> {
-    let environments = args.environments(context.settings.config.environments.keys().cloned())?;
-    let _ = (environments, args.selection());
-    Err(Fault::new(
-        Class::Unsupported,
-        "backup.no-source",
-        "back up",
-        "this build has no source to back up from",
-    ))
+    let config = &context.settings.config;
+    let request = Request {
+        environments: args.environments(config.environments.keys().cloned())?,
+        selection: args.selection(),
+        tags: args.tags.clone(),
+        resume: args.resume,
+        dry_run: args.dry_run,
+    };
+    match identity::open(&*context.store).await {
+        Err(fault) if fault.code == "store.absent" && request.dry_run => {}
+        Err(fault) if fault.code == "store.absent" => {
+            identity::open_or_create(&*context.store, context.clock.now()).await?;
+        }
+        opened => _ = opened?,
+    }
+    let engine = embedded(context);
+    if request.dry_run {
+        let planned = engine.backup.plan(&request).await?;
+        return show_plan(&planned, context);
+    }
+    let ended = carry_out(&engine, &request, context).await?;
+    engine.drain().await;
+    let summary = Summary::of(&ended);
+    match context.output {
+        Format::Table => print(&summary.render())?,
+        Format::Name => print(&summary.addresses())?,
+        format => document(format, &summary)?,
+    }
+    Ok(summary.exit_code())
+}
+
+fn embedded(context: &Context) -> Embedded {
+    let config = &context.settings.config;
+    let locks: SharedLocks = Arc::new(MemoryLocks::new(Arc::clone(&context.clock)));
+    let sources = ConfiguredSources::new(config, Arc::clone(&locks), Arc::clone(&context.clock));
+    Embedded::start(Parts {
+        store: Arc::clone(&context.store),
+        directory: Some(context.directory.clone()),
+        sources: Arc::new(sources),
+        locks,
+        pools: config.environments.iter().map(|(name, given)| (name.clone(), given.pool.clone())).collect(),
+        clock: Arc::clone(&context.clock),
+        queue: MemoryQueue::new(),
+    })
+}
+
+/// Plans and carries out, showing how far it is. Ctrl-C once stops taking tasks and lets those under way finish; twice
+/// ends at once. Either way the run can be resumed.
+async fn carry_out(engine: &Embedded, request: &Request, context: &Context) -> Result<Ended> {
+    let (stop, stopped) = watch::channel(false);
+    let work = async {
+        let planned = engine.backup.plan(request).await?;
+        if !context.quiet {
+            say(&beginning(&planned));
+        }
+        let (view, plan) = (RunView::default(), planned.plan.clone());
+        let watched = Watched {
+            plan: &plan,
+            progress: &engine.progress,
+            view: &view,
+            locks: Arc::clone(&engine.backup.engine.locks),
+            clock: Arc::clone(&context.clock),
+        };
+        let show = async {
+            if !context.quiet {
+                watched.show().await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let ended = tokio::select! {
+            ended = engine.backup.carry_out(planned, &view, stopped) => ended,
+            () = show => unreachable_display(),
+        };
+        if ended.as_ref().is_err_and(|fault| fault.class == Class::Cancelled) {
+            engine.finish_tasks().await;
+        }
+        ended
+    };
+    tokio::select! {
+        ended = work => ended,
+        fault = interrupted_twice(stop) => Err(fault),
+    }
+}
+
+fn unreachable_display() -> Result<Ended> {
+    Err(Fault::new(Class::Bug, "backup.display", "show progress", "the display ended before the run"))
+}
+
+/// Waits for the second request to end; passes the first one on.
+async fn interrupted_twice(stop: watch::Sender<bool>) -> Fault {
+    interrupted().await;
+    say(
+        "stopping: tasks under way are finished first; press Ctrl-C again to stop at once (nothing is lost either way)",
+    );
+    // The run may have ended by itself meanwhile.
+    let _ = stop.send(true);
+    interrupted().await;
+    Fault::new(Class::Cancelled, "run.interrupted", "back up", "it was interrupted")
+        .hint("run the same command with --resume to go on where it stopped")
+}
+
+/// Waits for Ctrl-C, or for SIGTERM, which service managers send.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => _ = signals.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+fn beginning(planned: &Planned) -> String {
+    let (plan, names) = (&planned.plan, &planned.plan.environments);
+    let names: Vec<_> = names.iter().map(|planned| planned.environment.as_str()).collect();
+    match (planned.resumed, names.is_empty()) {
+        (_, true) => "no environment can be backed up".into(),
+        (true, _) => format!("resuming {} of {}: {}", plan.run, plan.created, names.join(", ")),
+        (false, _) => format!("{}: backing up {}", plan.run, names.join(", ")),
+    }
+}
+
+fn show_plan(planned: &Planned, context: &Context) -> Result<u8> {
+    match context.output {
+        Format::Table | Format::Name => print(&render_plan(&planned.plan))?,
+        format => document(format, &planned.plan)?,
+    }
+    for (environment, fault) in &planned.refused {
+        say(&format!("{environment}: cannot be backed up now:"));
+        super::report(fault, context.output);
+    }
+    Ok(planned.refused.values().map(Fault::exit_code).next().unwrap_or(super::exit::COMPLETE))
 }
 
 #[cfg(test)]

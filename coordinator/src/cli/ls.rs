@@ -34,6 +34,9 @@ pub struct LsArgs {
     /// Also show size, stamp, gaps and key
     #[arg(short, long)]
     pub long: bool,
+    /// Only items of which something is missing
+    #[arg(long)]
+    pub gaps: bool,
 }
 
 pub(super) async fn run(args: &LsArgs, context: &Context) -> Result<u8> {
@@ -45,7 +48,7 @@ pub(super) async fn run(args: &LsArgs, context: &Context) -> Result<u8> {
     print(&lines.head())?;
     each_index(&*context.store, manifest, &is_wanted, |named, index| {
         let mut text = String::new();
-        for entry in index.entries.iter().filter(|entry| takes(&args.address, entry)) {
+        for entry in index.entries.iter().filter(|entry| takes(args, entry)) {
             lines.add(&named.kind, entry, &mut text)?;
         }
         print(&text).map(|()| true)
@@ -98,8 +101,11 @@ fn tell_what_is_not_here(manifest: &Manifest, wanted: &BTreeSet<Kind>) {
     }
 }
 
-fn takes(address: &Address, entry: &Entry) -> bool {
-    match &address.item {
+fn takes(args: &LsArgs, entry: &Entry) -> bool {
+    if args.gaps && entry.gaps.is_empty() {
+        return false;
+    }
+    match &args.address.item {
         Some(ItemAddress { which: Some(which), .. }) => which.fits(&entry.name, &entry.key).is_some(),
         _ => true,
     }

@@ -1,0 +1,136 @@
+//! What a person sees while a backup runs: on a terminal a line for each environment, elsewhere a line now and then.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::SignedDuration;
+use lakehold_proto::clock::{SharedClock, Tick};
+use lakehold_proto::ids::EnvName;
+use lakehold_proto::locks::SharedLocks;
+use lakehold_proto::plan::Plan;
+use lakehold_worker::progress::{Done, Progress};
+
+use crate::engine::view::{RunView, Tasks};
+use crate::output::{age, bytes, count, draws, say};
+
+/// How often the lines are drawn on a terminal.
+const FRAME: Duration = Duration::from_millis(200);
+/// How often a line is written elsewhere.
+const LINE: Duration = Duration::from_secs(10);
+
+/// What the display looks at.
+#[derive(Debug)]
+pub struct Watched<'a> {
+    /// What was planned.
+    pub plan: &'a Plan,
+    /// What workers have done.
+    pub progress: &'a Progress,
+    /// How far the run is.
+    pub view: &'a RunView,
+    /// Where the present rate is known.
+    pub locks: SharedLocks,
+    /// Time.
+    pub clock: SharedClock,
+}
+
+impl Watched<'_> {
+    /// Shows the run until it is dropped.
+    pub async fn show(&self) {
+        let began = self.clock.tick();
+        if draws() { self.draw(began).await } else { self.write(began).await }
+    }
+
+    async fn draw(&self, began: Tick) {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{spinner} {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let line = |planned: &lakehold_proto::plan::EnvPlan| {
+            let bar = all.add(ProgressBar::new_spinner().with_style(style.clone()));
+            (planned.environment.clone(), bar)
+        };
+        let bars: BTreeMap<EnvName, ProgressBar> = self.plan.environments.iter().map(line).collect();
+        let _clear = Clear(&all);
+        loop {
+            for (environment, bar) in &bars {
+                bar.set_message(self.line(environment, began).await);
+                bar.tick();
+            }
+            self.clock.sleep(FRAME).await;
+        }
+    }
+
+    async fn write(&self, began: Tick) {
+        loop {
+            self.clock.sleep(LINE).await;
+            for planned in &self.plan.environments {
+                say(&self.line(&planned.environment, began).await);
+            }
+        }
+    }
+
+    async fn line(&self, environment: &EnvName, began: Tick) -> String {
+        let done = self.progress.of(environment);
+        let elapsed = self.clock.tick().since(began);
+        let tasks = self.view.tasks().get(environment).copied().unwrap_or_default();
+        let (items, calls) = (done.items.load(Relaxed), done.calls.load(Relaxed));
+        let mut line = format!(
+            "{environment}  {} items  {} calls  {}  {}/{} tasks",
+            count(items),
+            count(calls),
+            bytes(done.bytes.load(Relaxed)),
+            tasks.settled,
+            tasks.known,
+        );
+        let (gaps, throttled) = (done.gaps.load(Relaxed), done.throttled.load(Relaxed));
+        if gaps > 0 {
+            line += &format!("  {} gaps", count(gaps));
+        }
+        if throttled > 0 {
+            line += &format!("  {} throttled", count(throttled));
+        }
+        line += &self.rate(&done).await;
+        line += &self.left(environment, items, tasks, elapsed);
+        line
+    }
+
+    /// The bucket that last made a call wait: its present rate against its ceiling.
+    async fn rate(&self, done: &Done) -> String {
+        let bound = done.bound_by.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((key, ceiling)) = bound else { return String::new() };
+        match self.locks.rate(&key).await {
+            Ok(Some(rate)) => {
+                let name = key.as_str().rsplitn(3, '/').take(2).collect::<Vec<_>>();
+                let family = name.get(1).copied().unwrap_or("");
+                format!("  {family} {rate:.0}/{:.0} per s", ceiling as f64 / 1000.0)
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// What is left: by the items that the base snapshot leads us to expect, where there is one.
+    fn left(&self, environment: &EnvName, items: u64, tasks: Tasks, elapsed: Duration) -> String {
+        if tasks.known > 0 && tasks.settled == tasks.known {
+            return "  committing".into();
+        }
+        let planned = self.plan.environments.iter().find(|planned| planned.environment == *environment);
+        let Some(expected) = planned.and_then(|planned| planned.estimate.items) else { return String::new() };
+        if items == 0 || items >= expected {
+            return String::new();
+        }
+        let left = elapsed.as_secs_f64() / items as f64 * (expected - items) as f64;
+        format!("  about {} left", age(SignedDuration::from_secs(left as i64)))
+    }
+}
+
+/// Wipes the lines when the display ends, however it ends.
+struct Clear<'a>(&'a MultiProgress);
+
+impl Drop for Clear<'_> {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no wiping.
+        let _ = self.0.clear();
+    }
+}
