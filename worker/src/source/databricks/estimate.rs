@@ -69,10 +69,10 @@ fn calls_of(row: &Row, count: u64, counted: &BTreeMap<&str, u64>, full: bool) ->
         calls.push((get.family.name, count));
     }
     match row.content {
-        Content::Export if !unchanged => calls.push((WORKSPACE_EXPORT.name, count)),
+        Content::Notebook | Content::File if !unchanged => calls.push((WORKSPACE_EXPORT.name, count)),
         Content::Encoded { call, .. } if !unchanged => calls.push((call.family.name, count)),
         Content::Answer { call, .. } => calls.push((call.family.name, count)),
-        Content::None | Content::Export | Content::Encoded { .. } => {}
+        Content::None | Content::Notebook | Content::File | Content::Encoded { .. } => {}
     }
     match row.access {
         Access::Object { .. } => calls.push((PERMISSIONS.name, count)),

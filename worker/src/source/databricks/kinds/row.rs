@@ -121,8 +121,10 @@ pub enum When {
 pub enum Content {
     /// Nothing but the object.
     None,
-    /// A notebook's or file's bytes, by the export of the workspace tree.
-    Export,
+    /// A notebook's text, exported in the form that the plan asks for.
+    Notebook,
+    /// A file's bytes, exported as they are.
+    File,
     /// Bytes in base64 in a field of an answer.
     Encoded {
         /// The call.

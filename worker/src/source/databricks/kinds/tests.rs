@@ -114,7 +114,7 @@ fn templates(row: &Row) -> Vec<&'static str> {
     let get = row.get.map(|get| (get.path, get.query));
     let content = match row.content {
         Content::Encoded { call, .. } | Content::Answer { call, .. } => Some((call.path, call.query)),
-        Content::None | Content::Export => None,
+        Content::None | Content::Notebook | Content::File => None,
     };
     let parts = get.into_iter().chain(content);
     parts

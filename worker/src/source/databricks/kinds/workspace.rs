@@ -57,7 +57,7 @@ pub(super) static ROWS: [Row; 4] = [
         within: None,
         stamp: Stamp::Trusted(&["modified_at"]),
         get: None,
-        content: Content::Export,
+        content: Content::Notebook,
         access: Access::Object { object: "notebooks", id: "object_id" },
         carries: None,
         rules: &[
@@ -136,7 +136,7 @@ pub(super) static ROWS: [Row; 4] = [
         within: None,
         stamp: Stamp::Trusted(&["modified_at", "size"]),
         get: None,
-        content: Content::Export,
+        content: Content::File,
         access: Access::Object { object: "files", id: "object_id" },
         carries: None,
         rules: &[

@@ -81,7 +81,7 @@ impl Item {
         if work.full || self.version.is_none() || self.version != known.version {
             return Reuse::default();
         }
-        let covered = matches!(row.content, Content::Export | Content::Encoded { .. });
+        let covered = matches!(row.content, Content::Notebook | Content::File | Content::Encoded { .. });
         Reuse {
             object: row.get.is_some() && known.part(Role::Object).is_some(),
             content: covered && known.part(Role::Content).is_some(),

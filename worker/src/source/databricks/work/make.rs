@@ -71,7 +71,7 @@ impl Work {
             );
             return Made::default();
         }
-        let mut made = Made { drafts: Vec::new(), object: parsed(&object) };
+        let mut made = Made { drafts: Vec::new(), object: row.get.and_then(|_| parsed(&object)) };
         if let Some(carries) = row.carries.filter(|carries| self.wants(carries.kind)) {
             let of = made.object.as_ref().unwrap_or(&item.value);
             made.drafts.extend(carried(&carries, &item, of));
@@ -107,8 +107,8 @@ impl Work {
         }
         match row.content {
             Content::None => Part::None,
-            Content::Export if row.name == "notebook" => Part::of(self.notebook(item).await.map(Part::Is)),
-            Content::Export => Part::of(self.file(item).await.map(Part::Is)),
+            Content::Notebook => Part::of(self.notebook(item).await.map(Part::Is)),
+            Content::File => Part::of(self.file(item).await.map(Part::Is)),
             Content::Encoded { call, field, format } => {
                 let bytes = self.answer(&call, item).await.and_then(|answer| decoded(&answer, field));
                 Part::of(bytes.map(|bytes| fetched(Body::Bytes(bytes), format)))

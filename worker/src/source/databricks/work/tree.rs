@@ -16,7 +16,7 @@ use lakehold_proto::task::{Bucket, Shard, TaskSpec};
 use serde_json::Value;
 
 use super::super::families::WORKSPACE_LIST;
-use super::super::kinds::{Row, TREE, path, row};
+use super::super::kinds::{Content, Row, TREE, path, row};
 use super::super::paging::Paging;
 use super::super::request::Request;
 use super::Work;
@@ -331,7 +331,7 @@ async fn capture_leaf(
     };
     let Some(row) = leaf else { return Ok(()) };
     let mut item = Item::read(row, line);
-    if row.name == "notebook" {
+    if matches!(row.content, Content::Notebook) {
         // Asked for in another form, it must be exported again.
         item.version = item.version.map(|stamp| format!("{stamp}/{}", super::notebooks_word(work.notebooks)));
     }
