@@ -222,7 +222,7 @@ mod tests {
     async fn streamed_documents_are_whole_documents() {
         let site = written().await;
         let manifest = site.manifest.clone();
-        let args = LsArgs { address: "prod".parse().unwrap(), kinds: Vec::new(), long: false };
+        let args = LsArgs { address: "prod".parse().unwrap(), kinds: Vec::new(), long: false, gaps: false };
         for (format, most) in [(Format::Json, 3), (Format::Yaml, 3), (Format::Json, 0), (Format::Yaml, 0)] {
             let mut lines = Lines::new(&args, format, &manifest);
             let mut text = lines.head();
