@@ -1,10 +1,16 @@
 //! `lakehold doctor`: tries what a backup would need.
 
+use std::sync::Arc;
+
 use clap::Args;
 use lakehold_proto::config::{DatabricksConfig, SecretRef, Settings, Surroundings};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::EnvName;
+use lakehold_proto::locks::MemoryLocks;
+use lakehold_proto::plan::Probe;
 use lakehold_proto::store::DirectoryStore;
+use lakehold_worker::configured::ConfiguredSources;
+use lakehold_worker::serve::Sources as _;
 use serde::Serialize;
 
 use super::{Context, Global, exit};
@@ -68,6 +74,7 @@ pub(super) async fn run(_args: &DoctorArgs, global: &Global) -> Result<u8> {
         }
     }
     if let Ok(context) = Context::load(global) {
+        findings.extend(environments(&context).await);
         findings.push(Finding::of("store", store(&context).await));
         findings.push(Finding::of("store lock", lock(&context.directory)));
     }
@@ -78,6 +85,30 @@ pub(super) async fn run(_args: &DoctorArgs, global: &Global) -> Result<u8> {
         format => document(format, &Document { schema: "lakehold.doctor/v1", well, findings })?,
     }
     Ok(worst.unwrap_or(exit::COMPLETE))
+}
+
+/// Asks each environment who we are, as a backup would.
+async fn environments(context: &Context) -> Vec<Finding> {
+    let config = &context.settings.config;
+    let locks = Arc::new(MemoryLocks::new(Arc::clone(&context.clock)));
+    let sources = ConfiguredSources::new(config, locks, Arc::clone(&context.clock));
+    let sources = &sources;
+    let asked = config.environments.keys().map(|name| async move {
+        let probe = async { sources.source(name).await?.probe().await };
+        Finding::of(format!("environment {name}"), probe.await.map(|probe| known_as(&probe)))
+    });
+    futures::future::join_all(asked).await
+}
+
+fn known_as(probe: &Probe) -> String {
+    let admin = match probe.identity.admin {
+        Some(true) => "an admin",
+        Some(false) => "not an admin",
+        None => "admin or not is unknown",
+    };
+    let facts = probe.facts.iter().map(|(name, value)| format!(", {name} {value}")).collect::<String>();
+    let warnings = probe.warnings.iter().map(|warning| format!("; warning: {warning}")).collect::<String>();
+    format!("asked as {} ({admin}){facts}{warnings}", probe.identity.name)
 }
 
 fn found_in(settings: &Settings) -> String {
