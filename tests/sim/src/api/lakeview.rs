@@ -72,7 +72,9 @@ fn list(req: &Req) -> Reply {
 }
 
 fn find(store: &Store, id: &str) -> Result<Value, ApiError> {
-    store.get(DASHBOARD, id).ok_or_else(|| ApiError::absent(format!("Unable to find dashboard [dashboardId={id}]")))
+    store
+        .get(DASHBOARD, id)
+        .ok_or_else(|| ApiError::absent(format!("Unable to find dashboard [dashboardId={id}]")))
 }
 
 fn get(req: &Req) -> Reply {
@@ -111,7 +113,8 @@ fn unique_path(store: &Store, dashboard: &Value, id: &str) -> Result<(), ApiErro
 
 /// Adds what the server assigns, and rewrites what it rewrites.
 pub(crate) fn finish(dashboard: &mut Map<String, Value>, id: &str, now: i64) -> Result<(), ApiError> {
-    let text = |m: &Map<String, Value>, f: &str| m.get(f).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text =
+        |m: &Map<String, Value>, f: &str| m.get(f).and_then(Value::as_str).unwrap_or_default().to_owned();
     // Section 3.5: the server strips /Workspace from parent_path.
     let parent = text(dashboard, "parent_path");
     let parent = parent.strip_prefix("/Workspace").unwrap_or(&parent).trim_end_matches('/').to_owned();
@@ -151,7 +154,11 @@ fn update(req: &Req) -> Reply {
     if let Some(etag) = given.get("etag").and_then(Value::as_str)
         && old["etag"] != etag
     {
-        return Err(ApiError::new(409, "RESOURCE_CONFLICT", "The dashboard has been modified: etag does not match."));
+        return Err(ApiError::new(
+            409,
+            "RESOURCE_CONFLICT",
+            "The dashboard has been modified: etag does not match.",
+        ));
     }
     let Value::Object(mut new) = old else { return done() };
     let before = new.get("etag").cloned().unwrap_or_default();
@@ -242,8 +249,14 @@ fn unpublish(req: &Req) -> Reply {
 }
 
 fn children(req: &Req, kind: &'static str, parent: &str, name: &str) -> Reply {
-    let listing =
-        Listing { kind, parent: Some(parent), size: &["page_size"], default: 20, max: 100, token: "page_token" };
+    let listing = Listing {
+        kind,
+        parent: Some(parent),
+        size: &["page_size"],
+        default: 20,
+        max: 100,
+        token: "page_token",
+    };
     ok(paging::page(req, &req.ws.store(), &listing, |_| true)?.body(name))
 }
 

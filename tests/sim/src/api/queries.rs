@@ -90,7 +90,9 @@ pub(super) fn settle_name(
     let folder = item.get("parent_path").cloned().unwrap_or_default();
     let taken = |n: &str| {
         store
-            .find(kind, |q| q["lifecycle_state"] == "ACTIVE" && q["display_name"] == n && q["parent_path"] == folder)
+            .find(kind, |q| {
+                q["lifecycle_state"] == "ACTIVE" && q["display_name"] == n && q["parent_path"] == folder
+            })
             .is_some()
     };
     if !taken(&name) {
@@ -138,8 +140,11 @@ pub(crate) fn finish(query: &mut Map<String, Value>, id: &str, by: &str, now: i6
 /// Copies what the mask names; a field named and not given is cleared.
 pub(super) fn masked(item: &mut Value, given: &Map<String, Value>, mask: &str) {
     let all = mask == "*" || mask.is_empty();
-    let fields: Vec<&str> =
-        if all { given.keys().map(String::as_str).collect() } else { mask.split(',').map(str::trim).collect() };
+    let fields: Vec<&str> = if all {
+        given.keys().map(String::as_str).collect()
+    } else {
+        mask.split(',').map(str::trim).collect()
+    };
     for field in fields {
         // A dotted path changes a part of an object.
         let top = field.split('.').next().unwrap_or(field);

@@ -69,12 +69,16 @@ fn create_scope(req: &Req) -> Reply {
         // Section 3.6: only this value is accepted.
         Some("users") => true,
         Some(other) => {
-            return Err(ApiError::invalid(format!("Invalid initial_manage_principal {other}: only users is supported.")));
+            return Err(ApiError::invalid(format!(
+                "Invalid initial_manage_principal {other}: only users is supported."
+            )));
         }
     };
-    let mut scope = json!({"name": name, "backend_type": if vault { "AZURE_KEYVAULT" } else { "DATABRICKS" }});
+    let mut scope =
+        json!({"name": name, "backend_type": if vault { "AZURE_KEYVAULT" } else { "DATABRICKS" }});
     if vault && let Some(keyvault) = body.get("backend_azure_keyvault") {
-        scope["keyvault_metadata"] = json!({"resource_id": keyvault["resource_id"], "dns_name": keyvault["dns_name"]});
+        scope["keyvault_metadata"] =
+            json!({"resource_id": keyvault["resource_id"], "dns_name": keyvault["dns_name"]});
     }
     store.put(SCOPE, &name, &scope);
     // Section 3.6: the creator gets MANAGE.
@@ -147,7 +151,13 @@ fn put(req: &Req) -> Reply {
             let bytes = STANDARD.decode(bytes);
             bytes.map_err(|_| ApiError::new(400, "MALFORMED_REQUEST", "bytes_value is not base64."))?.len()
         }
-        _ => return Err(ApiError::new(400, "MALFORMED_REQUEST", "Exactly one of string_value and bytes_value must be given.")),
+        _ => {
+            return Err(ApiError::new(
+                400,
+                "MALFORMED_REQUEST",
+                "Exactly one of string_value and bytes_value must be given.",
+            ));
+        }
     };
     if length > MAX_VALUE {
         return Err(ApiError::invalid(format!("Secret value exceeds {MAX_VALUE} bytes.")));
@@ -155,7 +165,11 @@ fn put(req: &Req) -> Reply {
     let mut store = req.ws.store();
     if known(&store, &scope)?["backend_type"] == "AZURE_KEYVAULT" {
         // Section 3.6: Key Vault scopes are read-only.
-        return Err(ApiError::new(400, "BAD_REQUEST", "Cannot write secrets to Azure KeyVault-backed scope."));
+        return Err(ApiError::new(
+            400,
+            "BAD_REQUEST",
+            "Cannot write secrets to Azure KeyVault-backed scope.",
+        ));
     }
     let id = format!("{scope}/{key}");
     if !store.contains(SECRET, &id) && store.scan(SECRET, Some(&scope), 0).count() >= MAX_SECRETS {
@@ -199,7 +213,8 @@ fn no_entry(scope: &str, principal: &str) -> ApiError {
 }
 
 fn put_acl(req: &Req) -> Reply {
-    let (scope, principal, permission) = (req.need("scope")?, req.need("principal")?, req.need("permission")?);
+    let (scope, principal, permission) =
+        (req.need("scope")?, req.need("principal")?, req.need("permission")?);
     if !["READ", "WRITE", "MANAGE"].contains(&permission.as_str()) {
         return Err(ApiError::invalid(format!("{permission} is not a valid permission.")));
     }

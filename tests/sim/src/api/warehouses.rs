@@ -96,7 +96,10 @@ fn edit(req: &Req) -> Reply {
     if let Some(name) = given.get("name").filter(|n| **n != old["name"])
         && store.find(WAREHOUSE, |w| w["name"] == *name).is_some()
     {
-        return Err(ApiError::invalid(format!("SQL warehouse with name `{}` already exists", name.as_str().unwrap_or_default())));
+        return Err(ApiError::invalid(format!(
+            "SQL warehouse with name `{}` already exists",
+            name.as_str().unwrap_or_default()
+        )));
     }
     store.edit(WAREHOUSE, &id, |warehouse| {
         for (field, value) in given {
@@ -175,8 +178,16 @@ pub(crate) fn finish(warehouse: &mut Map<String, Value>, id: &str, creator: &str
         ("creator_name", json!(creator)),
         ("num_clusters", json!(0)),
         ("num_active_sessions", json!(0)),
-        ("jdbc_url", json!(format!("jdbc:spark://{host}:443/default;transportMode=http;ssl=1;AuthMech=3;httpPath=/sql/1.0/warehouses/{id};"))),
-        ("odbc_params", json!({"hostname": host, "path": format!("/sql/1.0/warehouses/{id}"), "protocol": "https", "port": 443})),
+        (
+            "jdbc_url",
+            json!(format!(
+                "jdbc:spark://{host}:443/default;transportMode=http;ssl=1;AuthMech=3;httpPath=/sql/1.0/warehouses/{id};"
+            )),
+        ),
+        (
+            "odbc_params",
+            json!({"hostname": host, "path": format!("/sql/1.0/warehouses/{id}"), "protocol": "https", "port": 443}),
+        ),
         ("health", json!({"status": "HEALTHY"})),
     ] {
         warehouse.insert(field.to_owned(), value);

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::tables;
 use super::{Kind, Maker, names};
 use crate::api::uc::{
-    self, BINDINGS, CATALOG, CONNECTION, CREDENTIAL, FUNCTION, GRANTS, LOCATION, MODEL, Row, SCHEMA, TABLE, VERSION, VOLUME,
-    bindings, catalogs, connections, grants, managed_root, put, schemas, stamp, storage,
+    self, BINDINGS, CATALOG, CONNECTION, CREDENTIAL, FUNCTION, GRANTS, LOCATION, MODEL, Row, SCHEMA, TABLE,
+    VERSION, VOLUME, bindings, catalogs, connections, grants, managed_root, put, schemas, stamp, storage,
 };
 use crate::identity::OPERATOR;
 use crate::rng::Rng;
@@ -89,7 +89,12 @@ pub(super) fn add(
     by: &str,
 ) -> String {
     stamp(&mut item, row, m.ws, by, m.now_ms);
-    let id = item.get("full_name").or_else(|| item.get("name")).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let id = item
+        .get("full_name")
+        .or_else(|| item.get("name"))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
     put(store, row, &id, &Value::Object(item));
     id
 }
@@ -113,7 +118,9 @@ pub(super) fn name(m: &Maker<'_>, n: u64, plain: String) -> String {
 /// Somebody who may own things or be granted rights.
 pub(super) fn principal(m: &Maker<'_>, rng: &mut Rng) -> String {
     let store = m.ws.store();
-    for (kind, field) in [("group", "displayName"), ("user", "userName"), ("service_principal", "applicationId")] {
+    for (kind, field) in
+        [("group", "displayName"), ("user", "userName"), ("service_principal", "applicationId")]
+    {
         if rng.chance(60)
             && let Some(found) = store.nth_id(kind, rng.next()).and_then(|id| store.get(kind, &id))
             && let Some(name) = found[field].as_str()
@@ -159,7 +166,10 @@ fn credential(m: &Maker<'_>, n: u64) -> String {
     item.insert("name".to_owned(), json!(name(m, n, plain)));
     item.insert("id".to_owned(), json!(rng.uuid()));
     let (field, holder) = match m.cloud {
-        Cloud::Aws => ("aws_iam_role", json!({"role_arn": format!("arn:aws:iam::{:012}:role/lake-access-{n}", rng.below(999_999_999_999))})),
+        Cloud::Aws => (
+            "aws_iam_role",
+            json!({"role_arn": format!("arn:aws:iam::{:012}:role/lake-access-{n}", rng.below(999_999_999_999))}),
+        ),
         Cloud::Azure => (
             "azure_managed_identity",
             json!({"access_connector_id": format!("/subscriptions/{}/resourceGroups/lake/providers/Microsoft.Databricks/accessConnectors/lake-{n}", rng.uuid())}),
@@ -179,7 +189,8 @@ fn location(m: &Maker<'_>, n: u64) -> String {
     let id = {
         let mut store = m.ws.metastore.store();
         let credential = store.nth_id(CREDENTIAL.kind, rng.next()).unwrap_or_default();
-        let credential_id = store.get(CREDENTIAL.kind, &credential).map(|c| c["id"].clone()).unwrap_or_default();
+        let credential_id =
+            store.get(CREDENTIAL.kind, &credential).map(|c| c["id"].clone()).unwrap_or_default();
         let url = storage_root(m, &mut rng, n);
         let plain = format!("{}_lake_{n}", rng.pick(names::TEAMS));
         let item = json!({
@@ -188,19 +199,30 @@ fn location(m: &Maker<'_>, n: u64) -> String {
         });
         add(m, &mut store, &LOCATION, item.as_object().cloned().unwrap_or_default(), OPERATOR)
     };
-    grant(m, &LOCATION, &id, &mut rng, 50, &["READ_FILES", "WRITE_FILES", "CREATE_EXTERNAL_TABLE", "CREATE_EXTERNAL_VOLUME"]);
+    grant(
+        m,
+        &LOCATION,
+        &id,
+        &mut rng,
+        50,
+        &["READ_FILES", "WRITE_FILES", "CREATE_EXTERNAL_TABLE", "CREATE_EXTERNAL_VOLUME"],
+    );
     id
 }
 
 fn connection(m: &Maker<'_>, n: u64) -> String {
     let mut rng = m.rng(CONNECTION.kind, n);
-    let kind = *[&"POSTGRESQL", &"MYSQL", &"SQLSERVER", &"SNOWFLAKE"][usize::try_from(rng.below(4)).unwrap_or(0)];
+    let kind =
+        *[&"POSTGRESQL", &"MYSQL", &"SQLSERVER", &"SNOWFLAKE"][usize::try_from(rng.below(4)).unwrap_or(0)];
     let plain = format!("{}_{n}", kind.to_lowercase());
     let mut item = Map::new();
     item.insert("name".to_owned(), json!(name(m, n, plain)));
     item.insert("connection_id".to_owned(), json!(rng.uuid()));
     item.insert("connection_type".to_owned(), json!(kind));
-    item.insert("options".to_owned(), json!({"host": format!("db{n}.example.com"), "port": "5432", "user": "reader", "password": "x"}));
+    item.insert(
+        "options".to_owned(),
+        json!({"host": format!("db{n}.example.com"), "port": "5432", "user": "reader", "password": "x"}),
+    );
     item.insert("comment".to_owned(), json!("Operational database"));
     connections::finish(&mut item);
     let id = add(m, &mut m.ws.metastore.store(), &CONNECTION, item, OPERATOR);
@@ -226,11 +248,17 @@ fn catalog(m: &Maker<'_>, n: u64) -> String {
             "FOREIGN_CATALOG"
         }
         None => {
-            let location = store.nth_id(LOCATION.kind, n).and_then(|id| store.get(LOCATION.kind, &id)).filter(|_| n % 3 == 1);
+            let location = store
+                .nth_id(LOCATION.kind, n)
+                .and_then(|id| store.get(LOCATION.kind, &id))
+                .filter(|_| n % 3 == 1);
             match location {
                 Some(location) => {
                     let root = format!("{}/catalogs/{n}", text(&location, "url"));
-                    item.insert("storage_location".to_owned(), json!(format!("{root}/__unitystorage/catalogs/{}", rng.uuid())));
+                    item.insert(
+                        "storage_location".to_owned(),
+                        json!(format!("{root}/__unitystorage/catalogs/{}", rng.uuid())),
+                    );
                     item.insert("storage_root".to_owned(), json!(root));
                 }
                 None => drop(item.insert("storage_root".to_owned(), json!(managed_root(m.ws)))),
@@ -248,20 +276,30 @@ fn catalog(m: &Maker<'_>, n: u64) -> String {
     if isolated {
         bindings::bind(&mut store, CATALOG.securable, &id, m.ws.id);
     }
-    let own: &[&str] = if connection.is_some() { &["information_schema"] } else { &["default", "information_schema"] };
+    let own: &[&str] =
+        if connection.is_some() { &["information_schema"] } else { &["default", "information_schema"] };
     for schema in own {
         let schema_id = rng.uuid();
         add(m, &mut store, &SCHEMA, schemas::builtin_schema(&id, schema, kind, &schema_id), OPERATOR);
     }
     drop(store);
-    grant(m, &CATALOG, &id, &mut rng, 80, &["USE_CATALOG", "USE_SCHEMA", "SELECT", "CREATE_SCHEMA", "BROWSE"]);
+    grant(
+        m,
+        &CATALOG,
+        &id,
+        &mut rng,
+        80,
+        &["USE_CATALOG", "USE_SCHEMA", "SELECT", "CREATE_SCHEMA", "BROWSE"],
+    );
     id
 }
 
 fn schema(m: &Maker<'_>, n: u64) -> String {
     let mut rng = m.rng(SCHEMA.kind, n);
     let mut store = m.ws.metastore.store();
-    let Some(catalog) = pick(&store, CATALOG.kind, &mut rng, |id| id != "system") else { return String::new() };
+    let Some(catalog) = pick(&store, CATALOG.kind, &mut rng, |id| id != "system") else {
+        return String::new();
+    };
     let kind = store.get(CATALOG.kind, &catalog).map(|c| c["catalog_type"].clone()).unwrap_or_default();
     let plain = format!("{}_{n}", rng.pick(names::STAGES));
     let item = json!({
@@ -303,10 +341,28 @@ fn function(m: &Maker<'_>, n: u64) -> String {
     let thing = rng.pick(names::THINGS);
     let python = |body: String| (body, "EXTERNAL");
     let (prefix, parameter, returns, (definition, body)) = match n % 4 {
-        0 => ("mask", ("value", "string"), "STRING", ("CASE WHEN is_account_group_member('admins') THEN value ELSE '***' END".to_owned(), "SQL")),
-        1 => ("filter", ("region", "string"), "BOOLEAN", ("is_account_group_member('admins') OR region = 'EU'".to_owned(), "SQL")),
+        0 => (
+            "mask",
+            ("value", "string"),
+            "STRING",
+            ("CASE WHEN is_account_group_member('admins') THEN value ELSE '***' END".to_owned(), "SQL"),
+        ),
+        1 => (
+            "filter",
+            ("region", "string"),
+            "BOOLEAN",
+            ("is_account_group_member('admins') OR region = 'EU'".to_owned(), "SQL"),
+        ),
         2 => ("convert", ("amount", "double"), "DOUBLE", (format!("amount * {}", 1 + rng.below(9)), "SQL")),
-        _ => ("parse", ("line", "string"), "STRING", python("import json\n\ndef clean(s):\n  return json.dumps(s.strip())\nreturn clean(line)\n".to_owned())),
+        _ => (
+            "parse",
+            ("line", "string"),
+            "STRING",
+            python(
+                "import json\n\ndef clean(s):\n  return json.dumps(s.strip())\nreturn clean(line)\n"
+                    .to_owned(),
+            ),
+        ),
     };
     let plain = format!("{prefix}_{thing}_{n}");
     let full_name = format!("{schema}.{}", if m.hostile && n >= 4 { name(m, n, plain) } else { plain });
@@ -334,7 +390,8 @@ fn volume(m: &Maker<'_>, n: u64) -> String {
     let mut rng = m.rng(VOLUME.kind, n);
     let mut store = m.ws.metastore.store();
     let schema = managed_schema(&store, &mut rng);
-    let external = store.nth_id(LOCATION.kind, n).and_then(|id| store.get(LOCATION.kind, &id)).filter(|_| n % 3 == 2);
+    let external =
+        store.nth_id(LOCATION.kind, n).and_then(|id| store.get(LOCATION.kind, &id)).filter(|_| n % 3 == 2);
     let uuid = rng.uuid();
     let location = match &external {
         Some(location) => format!("{}/volumes/{n}", text(location, "url")),
@@ -395,7 +452,9 @@ fn edit(m: &Maker<'_>, row: &Row, id: &str, rng: &mut Rng) -> bool {
 /// All but what every metastore has.
 fn own(ws: &Workspace, row: &Row) -> Vec<String> {
     let builtin = |id: &String| {
-        matches!(id.as_str(), "main" | "system") || id.ends_with(".information_schema") || id.ends_with(".default")
+        matches!(id.as_str(), "main" | "system")
+            || id.ends_with(".information_schema")
+            || id.ends_with(".default")
     };
     ws.metastore.store().ids(row.kind).into_iter().filter(|id| !builtin(id)).collect()
 }

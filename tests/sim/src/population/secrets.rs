@@ -38,8 +38,17 @@ fn scope(m: &Maker<'_>, n: u64) -> String {
         secrets::grant(&mut store, &name, &reader, permission);
     }
     for i in 0..1 + rng.below(6) {
-        let key = if m.hostile && i == 0 { "...".to_owned() } else { format!("{}_{i}", rng.pick(&["api-key", "password", "token"])) };
-        store.put_under(SECRET, &format!("{name}/{key}"), &name, &json!({"key": key, "last_updated_timestamp": m.now_ms}));
+        let key = if m.hostile && i == 0 {
+            "...".to_owned()
+        } else {
+            format!("{}_{i}", rng.pick(&["api-key", "password", "token"]))
+        };
+        store.put_under(
+            SECRET,
+            &format!("{name}/{key}"),
+            &name,
+            &json!({"key": key, "last_updated_timestamp": m.now_ms}),
+        );
     }
     name
 }

@@ -26,11 +26,21 @@ pub(super) const WAREHOUSES: &[Kind] = &[Kind {
         m.ws.store().edit(WAREHOUSE, id, |w| w["auto_stop_mins"] = json!(minutes)).is_some()
     },
     delete: |m, id| m.ws.store().remove(WAREHOUSE, id).is_some(),
-    ids: |ws| ws.store().scan(WAREHOUSE, None, 0).filter(|d| d.value["name"] != STARTER).map(|d| d.id).collect(),
+    ids: |ws| {
+        ws.store().scan(WAREHOUSE, None, 0).filter(|d| d.value["name"] != STARTER).map(|d| d.id).collect()
+    },
 }];
 
 pub(super) const KINDS: &[Kind] = &[
-    Kind { name: QUERY, share: 150, least: 3, create: query, edit: edit_text, delete: delete_query, ids: active_queries },
+    Kind {
+        name: QUERY,
+        share: 150,
+        least: 3,
+        create: query,
+        edit: edit_text,
+        delete: delete_query,
+        ids: active_queries,
+    },
     Kind {
         name: ALERT,
         share: 15,
@@ -112,7 +122,8 @@ fn title(m: &Maker<'_>, n: u64, rng: &mut Rng) -> String {
 fn folder(m: &Maker<'_>, rng: &mut Rng) -> (String, String) {
     let store = m.ws.store();
     let user = store.nth_id("user", rng.next()).and_then(|id| store.get("user", &id));
-    let user = user.and_then(|u| u["userName"].as_str().map(str::to_owned)).unwrap_or_else(|| OPERATOR.to_owned());
+    let user =
+        user.and_then(|u| u["userName"].as_str().map(str::to_owned)).unwrap_or_else(|| OPERATOR.to_owned());
     (format!("/Users/{user}"), user)
 }
 
@@ -239,7 +250,11 @@ fn dashboard(m: &Maker<'_>, n: u64) -> String {
     let draft = Value::Object(item);
     let mut store = m.ws.store();
     if rng.chance(60) {
-        store.put(PUBLISHED, &id, &lakeview::published_form(&draft, rng.chance(50), &json!(warehouse), m.now_ms));
+        store.put(
+            PUBLISHED,
+            &id,
+            &lakeview::published_form(&draft, rng.chance(50), &json!(warehouse), m.now_ms),
+        );
     }
     store.put(DASHBOARD, &id, &draft);
     if rng.chance(30) {
@@ -270,7 +285,8 @@ fn edit_dashboard(m: &Maker<'_>, id: &str, rng: &mut Rng) -> bool {
     let now = m.now_ms;
     let etag = rng.hex(12);
     let changed = m.ws.store().edit(DASHBOARD, id, |d| {
-        let mut inner: Value = d["serialized_dashboard"].as_str().and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
+        let mut inner: Value =
+            d["serialized_dashboard"].as_str().and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
         inner["pages"][0]["displayName"] = json!(page);
         d["serialized_dashboard"] = json!(format!("{inner}\n"));
         d["update_time"] = json!(rfc3339(now));

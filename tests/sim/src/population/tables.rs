@@ -82,7 +82,8 @@ fn columns(rng: &mut Rng) -> Vec<Map<String, Value>> {
             }
             if i == 0 {
                 column.insert("nullable".to_owned(), json!(false));
-                let json = json!({"name": "id", "type": "long", "nullable": false, "metadata": {"comment": "Key"}});
+                let json =
+                    json!({"name": "id", "type": "long", "nullable": false, "metadata": {"comment": "Key"}});
                 column.insert("type_json".to_owned(), json!(json.to_string()));
             }
             columns.push(column);
@@ -141,11 +142,14 @@ fn table(m: &Maker<'_>, store: &Store, own: &str, n: u64, rng: &mut Rng) -> Valu
         item["row_filter"] = json!({"function_name": filter, "input_column_names": ["region"]});
     }
     let keyed = |id: &str| {
-        store.get(TABLE.kind, id).is_some_and(|t| !t["table_constraints"][0]["primary_key_constraint"].is_null())
+        store
+            .get(TABLE.kind, id)
+            .is_some_and(|t| !t["table_constraints"][0]["primary_key_constraint"].is_null())
     };
     let mut constraints = Vec::new();
     if n % 3 == 0 {
-        constraints.push(json!({"primary_key_constraint": {"name": format!("pk_{n}"), "child_columns": ["id"]}}));
+        constraints
+            .push(json!({"primary_key_constraint": {"name": format!("pk_{n}"), "child_columns": ["id"]}}));
     }
     if n % 9 == 4
         && let Some(parent) = pick(store, TABLE.kind, rng, keyed)
@@ -166,7 +170,9 @@ fn quoted(full_name: &str) -> String {
 /// A view on something of a type, or on anything if there is none.
 fn view(store: &Store, own: &str, rng: &mut Rng, kind: &str, on: impl Fn(&str) -> bool) -> Value {
     let schema = managed_schema(store, rng);
-    let of_type = |id: &str| store.get(TABLE.kind, id).is_some_and(|t| on(t["table_type"].as_str().unwrap_or_default()));
+    let of_type = |id: &str| {
+        store.get(TABLE.kind, id).is_some_and(|t| on(t["table_type"].as_str().unwrap_or_default()))
+    };
     let below = pick(store, TABLE.kind, rng, of_type).or_else(|| store.nth_id(TABLE.kind, 0));
     let source = below.as_ref().and_then(|id| store.get(TABLE.kind, id)).unwrap_or_default();
     let columns: Vec<Map<String, Value>> = source["columns"]
@@ -186,8 +192,12 @@ fn view(store: &Store, own: &str, rng: &mut Rng, kind: &str, on: impl Fn(&str) -
     let names: Vec<String> =
         columns.iter().map(|c| quoted(c.get("name").and_then(Value::as_str).unwrap_or_default())).collect();
     let definition = match &below {
-        Some(below) if kind == "STREAMING_TABLE" => format!("SELECT {} FROM STREAM {}", names.join(", "), quoted(below)),
-        Some(below) => format!("SELECT {}\nFROM {}\nWHERE id > {}", names.join(", "), quoted(below), rng.below(1000)),
+        Some(below) if kind == "STREAMING_TABLE" => {
+            format!("SELECT {} FROM STREAM {}", names.join(", "), quoted(below))
+        }
+        Some(below) => {
+            format!("SELECT {}\nFROM {}\nWHERE id > {}", names.join(", "), quoted(below), rng.below(1000))
+        }
         None => "SELECT 1 AS id".to_owned(),
     };
     let mut properties = Map::new();
@@ -206,7 +216,8 @@ fn view(store: &Store, own: &str, rng: &mut Rng, kind: &str, on: impl Fn(&str) -
 /// A table of another system, whose metadata is remote (section 3.8).
 fn foreign_table(store: &Store, schema: &str, own: &str, rng: &mut Rng) -> Value {
     let catalog = schema.split('.').next().unwrap_or_default();
-    let connection = store.get(CATALOG.kind, catalog).map(|c| text(&c, "connection_name")).unwrap_or_default();
+    let connection =
+        store.get(CATALOG.kind, catalog).map(|c| text(&c, "connection_name")).unwrap_or_default();
     let kind = connection.split('_').next().unwrap_or_default().to_uppercase();
     json!({
         "full_name": format!("{schema}.{own}"), "table_type": "FOREIGN", "columns": columns(rng), "properties": {},

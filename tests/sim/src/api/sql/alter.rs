@@ -141,7 +141,12 @@ fn of_column(c: &mut Cursor<'_>) -> Sql<Change> {
     if c.take("TYPE") {
         return Ok(Change::ColumnType(column, types::parse(c)?));
     }
-    if c.take("SET TAGS") || c.take("UNSET TAGS") || c.take("SET DEFAULT") || c.take("DROP DEFAULT") || c.take("SYNC IDENTITY") {
+    if c.take("SET TAGS")
+        || c.take("UNSET TAGS")
+        || c.take("SET DEFAULT")
+        || c.take("DROP DEFAULT")
+        || c.take("SYNC IDENTITY")
+    {
         c.rest();
         return Ok(Change::Nothing);
     }

@@ -302,7 +302,7 @@ fn clauses(c: &mut Cursor<'_>, r: &mut Relation) -> Sql<()> {
             let text = c.rest().to_owned();
             c.rewind(at);
             if r.kind == "STREAMING_TABLE" {
-                c.without("STREAM");
+                c.without_stream();
             }
             let (_, query) = c.query()?;
             c.end()?;
@@ -404,7 +404,11 @@ pub(super) fn column(
                 mask["using_column_names"] = json!(using);
             }
             extra.insert("mask".to_owned(), mask);
-        } else if c.sees("PRIMARY KEY") || c.sees("CONSTRAINT") || c.sees("REFERENCES") || c.sees("FOREIGN KEY") {
+        } else if c.sees("PRIMARY KEY")
+            || c.sees("CONSTRAINT")
+            || c.sees("REFERENCES")
+            || c.sees("FOREIGN KEY")
+        {
             let given = if c.take("CONSTRAINT") { Some(c.ident()?) } else { None };
             constraints.push(key(c, given, table, Some(name))?);
         } else {
@@ -414,7 +418,11 @@ pub(super) fn column(
     let mut column = kind.column(name, position, metadata);
     column.extend(extra);
     if column.get("nullable") == Some(&json!(false)) {
-        let mut json: Value = column.get("type_json").and_then(Value::as_str).and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
+        let mut json: Value = column
+            .get("type_json")
+            .and_then(Value::as_str)
+            .and_then(|t| serde_json::from_str(t).ok())
+            .unwrap_or_default();
         json["nullable"] = json!(false);
         column.insert("type_json".to_owned(), json!(json.to_string()));
     }
@@ -483,17 +491,30 @@ fn key(c: &mut Cursor<'_>, name: Option<String>, table: &str, column: Option<&st
         }
         ("primary_key_constraint", body)
     } else {
-        let columns = if c.take("FOREIGN KEY") { own(c, &mut timeseries)? } else { vec![column.unwrap_or_default().to_owned()] };
+        let columns = if c.take("FOREIGN KEY") {
+            own(c, &mut timeseries)?
+        } else {
+            vec![column.unwrap_or_default().to_owned()]
+        };
         c.expect("REFERENCES")?;
         let parent = c.name(3)?;
         let theirs = if *c.peek() == Token::LParen { c.list(Cursor::ident)? } else { Vec::new() };
-        let name = name.unwrap_or_else(|| format!("{table}_{}_fk", parent.rsplit('.').next().unwrap_or_default()));
-        let body = json!({"name": name, "child_columns": columns, "parent_table": parent, "parent_columns": theirs});
+        let name =
+            name.unwrap_or_else(|| format!("{table}_{}_fk", parent.rsplit('.').next().unwrap_or_default()));
+        let body =
+            json!({"name": name, "child_columns": columns, "parent_table": parent, "parent_columns": theirs});
         ("foreign_key_constraint", body)
     };
     const OPTIONS: [&str; 9] = [
-        "NOT ENFORCED", "DEFERRABLE", "INITIALLY DEFERRED", "NORELY", "MATCH FULL", "ON UPDATE NO ACTION",
-        "ON DELETE NO ACTION", "NOT DEFERRABLE", "INITIALLY IMMEDIATE",
+        "NOT ENFORCED",
+        "DEFERRABLE",
+        "INITIALLY DEFERRED",
+        "NORELY",
+        "MATCH FULL",
+        "ON UPDATE NO ACTION",
+        "ON DELETE NO ACTION",
+        "NOT DEFERRABLE",
+        "INITIALLY IMMEDIATE",
     ];
     loop {
         if c.take("RELY") {

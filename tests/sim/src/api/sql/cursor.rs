@@ -268,7 +268,10 @@ impl<'a> Cursor<'a> {
         self.parsed(|p| p.parse_query().map(|q| *q))
     }
 
-    fn parsed<T>(&mut self, parse: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>) -> Sql<(&'a str, T)> {
+    fn parsed<T>(
+        &mut self,
+        parse: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>,
+    ) -> Sql<(&'a str, T)> {
         let from = self.at;
         let rest = self.tokens.get(from..).unwrap_or_default().to_vec();
         let mut parser = Parser::new(&DatabricksDialect).with_tokens_with_locations(rest);
@@ -277,14 +280,24 @@ impl<'a> Cursor<'a> {
         Ok((self.between(from, self.at), value))
     }
 
-    /// Leaves out a word wherever something follows that it modifies, such as STREAM before a table.
-    pub(crate) fn without(&mut self, word: &str) {
-        let at = self.at;
-        let mut n = 0;
-        self.tokens.retain(|t| {
-            n += 1;
-            n <= at || !matches!(&t.token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
-        });
+    /// Leaves out STREAM before a table, and the parentheses it may have around the name: the library
+    /// would take the first for an alias and the second for a function.
+    pub(crate) fn without_stream(&mut self) {
+        let is_stream = |t: &TokenWithSpan| {
+            matches!(&t.token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("STREAM"))
+        };
+        let mut at = self.at;
+        while let Some(found) = self.tokens.get(at..).and_then(|rest| rest.iter().position(is_stream)) {
+            at += found;
+            self.tokens.remove(at);
+            if self.tokens.get(at).is_some_and(|t| t.token == Token::LParen) {
+                let closing = self.tokens[at..].iter().position(|t| t.token == Token::RParen);
+                if let Some(closing) = closing {
+                    self.tokens.remove(at + closing);
+                    self.tokens.remove(at);
+                }
+            }
+        }
     }
 }
 

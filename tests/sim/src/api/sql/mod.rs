@@ -22,8 +22,8 @@ use crate::api::warehouses::{self, WAREHOUSE};
 use crate::errors::ApiError;
 use crate::reply::{Reply, Req, done, ok};
 use crate::router::{Guard, Routes};
-use cursor::Sql;
 pub(crate) use cursor::Cursor;
+use cursor::Sql;
 use query::Rows;
 pub(crate) use relations::view_properties;
 pub(crate) use run::Session;
@@ -114,8 +114,10 @@ fn disposition(disposition: &str, format: &str) -> Result<bool, ApiError> {
 
 /// Where a statement runs: its warehouse, which it starts, and the names it resolves against.
 fn session(req: &Req, body: &Map<String, Value>) -> Result<Session, ApiError> {
-    let field = |f: &str| body.get(f).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_lowercase);
-    let id = field("warehouse_id").ok_or_else(|| ApiError::invalid("Missing required field: warehouse_id"))?;
+    let field =
+        |f: &str| body.get(f).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_lowercase);
+    let id =
+        field("warehouse_id").ok_or_else(|| ApiError::invalid("Missing required field: warehouse_id"))?;
     let Some(warehouse) = req.ws.store().get(WAREHOUSE, &id) else {
         return Err(ApiError::absent(format!("SQL warehouse {id} does not exist.")));
     };
@@ -240,7 +242,8 @@ fn result(req: &Req, statement: &Value, index: usize) -> Value {
     let mut chunk = json!({"chunk_index": index, "row_offset": offset, "row_count": part.len()});
     if offset + part.len() < rows.len() {
         chunk["next_chunk_index"] = json!(index + 1);
-        chunk["next_chunk_internal_link"] = json!(format!("/api/2.0/sql/statements/{id}/result/chunks/{}", index + 1));
+        chunk["next_chunk_internal_link"] =
+            json!(format!("/api/2.0/sql/statements/{id}/result/chunks/{}", index + 1));
     }
     if statement["_external"] == true {
         let host = req.headers.get("host").and_then(|h| h.to_str().ok()).unwrap_or("127.0.0.1");

@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 
 use serde_json::{Map, Value, json};
 use sqlparser::ast::{
-    Expr, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableFactor, UnaryOperator, Value as Literal, Visit,
-    Visitor,
+    Expr, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableFactor, UnaryOperator,
+    Value as Literal, Visit, Visitor,
 };
 
 use super::cursor::{Sql, SqlError};
@@ -156,9 +156,13 @@ pub(crate) fn columns(uc: &Uc<'_>, source: &Source, uses: &Uses) -> Sql<Vec<Map<
     let known: Vec<Value> = uses.tables.iter().filter_map(|t| uc.store.get(TABLE.kind, t)).collect();
     let of_table = |t: &Value| t["columns"].as_array().cloned().unwrap_or_default();
     let all: Vec<Value> = known.iter().flat_map(of_table).collect();
-    let simple = select.from.len() == 1 && select.from[0].joins.is_empty() && known.len() == 1 && uses.tables.len() == 1;
+    let simple = select.from.len() == 1
+        && select.from[0].joins.is_empty()
+        && known.len() == 1
+        && uses.tables.len() == 1;
     let derived = select.from.iter().any(|f| !matches!(f.relation, TableFactor::Table { .. }));
-    let find = |name: &str| all.iter().find(|c| c["name"].as_str().is_some_and(|n| n.eq_ignore_ascii_case(name)));
+    let find =
+        |name: &str| all.iter().find(|c| c["name"].as_str().is_some_and(|n| n.eq_ignore_ascii_case(name)));
     let mut columns: Vec<Map<String, Value>> = Vec::new();
     let mut add = |name: &str, from: Option<&Value>| {
         let position = columns.len();
@@ -190,7 +194,10 @@ pub(crate) fn columns(uc: &Uc<'_>, source: &Source, uses: &Uses) -> Sql<Vec<Map<
                     return Err(SqlError::new(
                         "UNRESOLVED_COLUMN.WITH_SUGGESTION",
                         "42703",
-                        format!("A column, variable, or function parameter with name `{}` cannot be resolved.", ident.value),
+                        format!(
+                            "A column, variable, or function parameter with name `{}` cannot be resolved.",
+                            ident.value
+                        ),
                     ));
                 }
                 add(&ident.value, found);
@@ -228,7 +235,9 @@ pub(crate) fn rows(uc: &Uc<'_>, source: &Source, catalog: &str, schema: &str) ->
         && select.from.is_empty()
     {
         let row = select.projection.iter().map(|item| match item {
-            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => value(uc, expr, catalog, schema),
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                value(uc, expr, catalog, schema)
+            }
             _ => None,
         });
         values.push(row.collect());
@@ -244,7 +253,9 @@ fn value(uc: &Uc<'_>, expr: &Expr, catalog: &str, schema: &str) -> Option<String
             Literal::Boolean(b) => Some(b.to_string()),
             _ => None,
         },
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => value(uc, expr, catalog, schema).map(|v| format!("-{v}")),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => {
+            value(uc, expr, catalog, schema).map(|v| format!("-{v}"))
+        }
         Expr::Nested(inner) => value(uc, inner, catalog, schema),
         Expr::Function(function) => match function.name.to_string().to_lowercase().as_str() {
             "current_catalog" => Some(catalog.to_owned()),

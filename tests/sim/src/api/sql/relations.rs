@@ -30,7 +30,11 @@ pub(super) fn create(uc: &mut Uc<'_>, relation: Relation, session: &Session) -> 
     }
     uc.reach(&TABLE, &name).map_err(failed)?;
     if schemas::catalog_type(uc, &name) != "MANAGED_CATALOG" {
-        return Err(SqlError::new("UNSUPPORTED_FEATURE.CATALOG_OPERATION", "0A000", "This catalog does not support CREATE TABLE."));
+        return Err(SqlError::new(
+            "UNSUPPORTED_FEATURE.CATALOG_OPERATION",
+            "0A000",
+            "This catalog does not support CREATE TABLE.",
+        ));
     }
     if matches!(relation.kind, "MATERIALIZED_VIEW" | "STREAMING_TABLE") && !session.pro {
         return Err(SqlError::new(
@@ -142,7 +146,11 @@ fn rename_columns(relation: &Relation, columns: &mut [Map<String, Value>]) -> Sq
 }
 
 /// Section 5.1: what names inside the definition resolve against is kept in properties.
-pub(crate) fn view_properties(properties: &mut Map<String, Value>, columns: &[Map<String, Value>], session: &Session) {
+pub(crate) fn view_properties(
+    properties: &mut Map<String, Value>,
+    columns: &[Map<String, Value>],
+    session: &Session,
+) {
     for (key, value) in [
         ("view.catalogAndNamespace.numParts", "2".to_owned()),
         ("view.catalogAndNamespace.part.0", session.catalog.clone()),
@@ -183,7 +191,10 @@ fn relation(uc: &mut Uc<'_>, mut relation: Relation, session: &Session) -> Sql<M
             return Err(SqlError::new(
                 "MANAGED_TABLE_FORMAT",
                 "0AKDC",
-                format!("Only Delta is supported for managed tables. Provided data source format is {}.", format.to_lowercase()),
+                format!(
+                    "Only Delta is supported for managed tables. Provided data source format is {}.",
+                    format.to_lowercase()
+                ),
             ));
         }
         None => {}
@@ -230,18 +241,24 @@ fn clone_columns(uc: &Uc<'_>, relation: &mut Relation) -> Sql<()> {
     let columns = source["columns"].as_array().cloned().unwrap_or_default();
     relation.columns = columns.iter().filter_map(Value::as_object).cloned().collect();
     if !deep {
-        relation.kind = if relation.location.is_some() { "EXTERNAL_SHALLOW_CLONE" } else { "MANAGED_SHALLOW_CLONE" };
+        relation.kind =
+            if relation.location.is_some() { "EXTERNAL_SHALLOW_CLONE" } else { "MANAGED_SHALLOW_CLONE" };
     }
     Ok(())
 }
 
 fn check_columns(uc: &Uc<'_>, relation: &Relation) -> Sql<()> {
-    let text = |c: &Map<String, Value>, f: &str| c.get(f).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text =
+        |c: &Map<String, Value>, f: &str| c.get(f).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut seen = std::collections::BTreeSet::new();
     for column in &relation.columns {
         let name = text(column, "name");
         if !seen.insert(name.to_lowercase()) {
-            return Err(SqlError::new("COLUMN_ALREADY_EXISTS", "42711", format!("The column `{name}` already exists.")));
+            return Err(SqlError::new(
+                "COLUMN_ALREADY_EXISTS",
+                "42711",
+                format!("The column `{name}` already exists."),
+            ));
         }
         if let Some(mask) = column.get("mask") {
             known_function(uc, mask["function_name"].as_str().unwrap_or_default())?;
@@ -263,16 +280,24 @@ fn check_columns(uc: &Uc<'_>, relation: &Relation) -> Sql<()> {
 fn from_log(uc: &Uc<'_>, location: &str, columns: &mut Vec<Map<String, Value>>) -> Sql<()> {
     let location = location.trim_end_matches('/');
     let logged = uc.store.get(DELTA_LOG, location).map(|l| l["columns"].clone()).or_else(|| {
-        let same = |t: &Value| t["storage_location"].as_str().is_some_and(|l| l.trim_end_matches('/') == location);
+        let same =
+            |t: &Value| t["storage_location"].as_str().is_some_and(|l| l.trim_end_matches('/') == location);
         uc.store.find(TABLE.kind, same).map(|t| t["columns"].clone())
     });
-    let logged: Vec<Map<String, Value>> =
-        logged.and_then(|l| l.as_array().cloned()).unwrap_or_default().iter().filter_map(Value::as_object).cloned().collect();
+    let logged: Vec<Map<String, Value>> = logged
+        .and_then(|l| l.as_array().cloned())
+        .unwrap_or_default()
+        .iter()
+        .filter_map(Value::as_object)
+        .cloned()
+        .collect();
     if columns.is_empty() && logged.is_empty() {
         return Err(SqlError::new(
             "DELTA_CREATE_EXTERNAL_TABLE_WITHOUT_SCHEMA",
             "42601",
-            format!("You are trying to create an external table from `{location}`, but the schema is not specified when the input path is empty."),
+            format!(
+                "You are trying to create an external table from `{location}`, but the schema is not specified when the input path is empty."
+            ),
         ));
     }
     let shape = |c: &Map<String, Value>| (c.get("name").cloned(), c.get("type_text").cloned());
@@ -302,7 +327,11 @@ fn partition(relation: &mut Relation) -> Sql<()> {
 }
 
 fn unresolved(column: &str) -> SqlError {
-    SqlError::new("UNRESOLVED_COLUMN.WITH_SUGGESTION", "42703", format!("A column with name `{column}` cannot be resolved."))
+    SqlError::new(
+        "UNRESOLVED_COLUMN.WITH_SUGGESTION",
+        "42703",
+        format!("A column with name `{column}` cannot be resolved."),
+    )
 }
 
 /// Section 5.1: clustering is told by two properties.
@@ -313,7 +342,10 @@ fn cluster(columns: &[Map<String, Value>], by: &[String], properties: &mut Map<S
     }
     for name in by {
         let top = name.split('.').next().unwrap_or_default();
-        if !columns.iter().any(|c| c.get("name").and_then(Value::as_str).is_some_and(|n| n.eq_ignore_ascii_case(top))) {
+        if !columns
+            .iter()
+            .any(|c| c.get("name").and_then(Value::as_str).is_some_and(|n| n.eq_ignore_ascii_case(top)))
+        {
             return Err(unresolved(name));
         }
     }
@@ -339,7 +371,8 @@ pub(super) fn add_constraint(uc: &mut Uc<'_>, name: &str, mut constraint: Value)
         let parent = uc.get(&TABLE, parent).map_err(|_| query::no_table(parent))?;
         let keys = parent["table_constraints"].as_array().cloned().unwrap_or_default();
         let key = keys.iter().map(|c| &c["primary_key_constraint"]).find(|k| !k.is_null());
-        constraint["foreign_key_constraint"]["parent_columns"] = key.map(|k| k["child_columns"].clone()).unwrap_or_default();
+        constraint["foreign_key_constraint"]["parent_columns"] =
+            key.map(|k| k["child_columns"].clone()).unwrap_or_default();
     }
     tables::add_constraint(uc, name, &constraint).map_err(failed)
 }
@@ -353,7 +386,11 @@ pub(super) fn drop_constraint(
 ) -> Sql<()> {
     let mut item = table(uc, name)?;
     let Some(constraint) = constraint.or_else(|| primary_key_name(&item)) else {
-        return if if_exists { Ok(()) } else { Err(SqlError::new("CONSTRAINT_DOES_NOT_EXIST", "42704", "There is no primary key.")) };
+        return if if_exists {
+            Ok(())
+        } else {
+            Err(SqlError::new("CONSTRAINT_DOES_NOT_EXIST", "42704", "There is no primary key."))
+        };
     };
     // The text of a CHECK is a property of the table.
     let check = format!("delta.constraints.{}", constraint.to_lowercase());
@@ -372,7 +409,11 @@ pub(super) fn alter(uc: &Uc<'_>, item: &mut Value, change: Change, session: &Ses
         Change::AddCheck(name, text) => {
             let key = format!("delta.constraints.{}", name.to_lowercase());
             if !item["properties"][&key].is_null() {
-                return Err(SqlError::new("CONSTRAINT_ALREADY_EXISTS", "42710", format!("Constraint '{name}' already exists.")));
+                return Err(SqlError::new(
+                    "CONSTRAINT_ALREADY_EXISTS",
+                    "42710",
+                    format!("Constraint '{name}' already exists."),
+                ));
             }
             item["properties"][key] = json!(text);
             let constraint = json!({"named_table_constraint": {"name": name}});
@@ -425,7 +466,11 @@ pub(super) fn alter(uc: &Uc<'_>, item: &mut Value, change: Change, session: &Ses
             for mut column in new {
                 let name = column.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
                 if tables::known_column(item, &name).is_ok() {
-                    return Err(SqlError::new("FIELD_ALREADY_EXISTS", "42710", format!("Cannot add column, because `{name}` already exists.")));
+                    return Err(SqlError::new(
+                        "FIELD_ALREADY_EXISTS",
+                        "42710",
+                        format!("Cannot add column, because `{name}` already exists."),
+                    ));
                 }
                 let list = item["columns"].as_array().map_or(0, Vec::len);
                 column.insert("position".to_owned(), json!(list));
@@ -451,8 +496,13 @@ pub(super) fn alter(uc: &Uc<'_>, item: &mut Value, change: Change, session: &Ses
             in_type_json(column, |json| json["name"] = json!(new));
         }
         Change::Cluster(by) => {
-            let columns: Vec<Map<String, Value>> =
-                item["columns"].as_array().into_iter().flatten().filter_map(Value::as_object).cloned().collect();
+            let columns: Vec<Map<String, Value>> = item["columns"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_object)
+                .cloned()
+                .collect();
             if let Some(properties) = item["properties"].as_object_mut() {
                 properties.shift_remove("clusteringColumns");
                 properties.shift_remove("clusterByAuto");

@@ -8,7 +8,8 @@ use super::query::{self, Rows};
 use super::statement::{Change, Existing, Relation, Source, Statement, parse};
 use super::{relations, show};
 use crate::api::uc::{
-    self, CATALOG, FUNCTION, Row, SCHEMA, TABLE, Uc, VOLUME, create_catalog, functions, grants, put, schemas, tables, volumes,
+    self, CATALOG, FUNCTION, Row, SCHEMA, TABLE, Uc, VOLUME, create_catalog, functions, grants, put, schemas,
+    tables, volumes,
 };
 use crate::errors::ApiError;
 
@@ -25,7 +26,11 @@ pub(crate) struct Session {
 pub(crate) fn run(uc: &mut Uc<'_>, text: &str, session: &Session) -> Sql<Rows> {
     let mut cursor = Cursor::new(text, &session.catalog, &session.schema)?;
     if cursor.done() {
-        return Err(SqlError::new("PARSE_EMPTY_STATEMENT", "42617", "Syntax error, unexpected empty statement."));
+        return Err(SqlError::new(
+            "PARSE_EMPTY_STATEMENT",
+            "42617",
+            "Syntax error, unexpected empty statement.",
+        ));
     }
     match parse(&mut cursor)? {
         Statement::Catalog { existing, body } => {
@@ -56,7 +61,8 @@ pub(crate) fn run(uc: &mut Uc<'_>, text: &str, session: &Session) -> Sql<Rows> {
         Statement::Grant { securable, name, privileges, principal, revoke } => {
             let name = if securable == "metastore" { uc.req.ws.metastore.id.clone() } else { name };
             let (add, remove) = if revoke { (Vec::new(), privileges) } else { (privileges, Vec::new()) };
-            grants::change(uc, &securable, &name, &[grants::Change { principal, add, remove }]).map_err(failed)?;
+            grants::change(uc, &securable, &name, &[grants::Change { principal, add, remove }])
+                .map_err(failed)?;
         }
         Statement::Query(source) => return query::rows(uc, &source, &session.catalog, &session.schema),
         Statement::Show(shown) => return show::rows(uc, &shown),
@@ -157,7 +163,11 @@ fn alter(uc: &mut Uc<'_>, row: &Row, name: &str, change: Change, session: &Sessi
         Change::Rename(new) => {
             let same_parent = new.rsplit_once('.').map(|n| n.0) == name.rsplit_once('.').map(|n| n.0);
             if !same_parent {
-                return Err(SqlError::new("UNSUPPORTED_FEATURE.RENAME", "0A000", "Cannot move to another schema by renaming."));
+                return Err(SqlError::new(
+                    "UNSUPPORTED_FEATURE.RENAME",
+                    "0A000",
+                    "Cannot move to another schema by renaming.",
+                ));
             }
             uc.rename(row, &name, new.rsplit('.').next().unwrap_or_default()).map_err(failed)?;
             return Ok(());

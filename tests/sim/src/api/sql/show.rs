@@ -42,7 +42,8 @@ pub(super) fn parse(c: &mut Cursor<'_>) -> Sql<Option<Show>> {
         return Ok(Some(Show::Names(&SCHEMA, parent)));
     }
     let _ = c.take("USER");
-    for (word, row) in [("TABLES", &TABLE), ("VIEWS", &TABLE), ("VOLUMES", &VOLUME), ("FUNCTIONS", &FUNCTION)] {
+    for (word, row) in [("TABLES", &TABLE), ("VIEWS", &TABLE), ("VOLUMES", &VOLUME), ("FUNCTIONS", &FUNCTION)]
+    {
         if c.take(word) {
             let here = format!("{}.{}", c.catalog, c.schema);
             let parent = if c.take("IN") || c.take("FROM") { c.name(2)? } else { here };
@@ -81,7 +82,13 @@ pub(super) fn rows(uc: &Uc<'_>, show: &Show) -> Sql<Rows> {
             let columns = table["columns"].as_array().cloned().unwrap_or_default();
             let rows = columns
                 .iter()
-                .map(|c| vec![Some(text(c, "name")), Some(text(c, "type_text")), c["comment"].as_str().map(str::to_owned)])
+                .map(|c| {
+                    vec![
+                        Some(text(c, "name")),
+                        Some(text(c, "type_text")),
+                        c["comment"].as_str().map(str::to_owned),
+                    ]
+                })
                 .collect();
             Ok(Rows::of(&["col_name", "data_type", "comment"], rows))
         }
@@ -91,7 +98,12 @@ pub(super) fn rows(uc: &Uc<'_>, show: &Show) -> Sql<Rows> {
             for (principal, privileges) in all.as_object().into_iter().flatten() {
                 for privilege in privileges.as_array().into_iter().flatten() {
                     let action = privilege.as_str().unwrap_or_default().replace('_', " ");
-                    rows.push(vec![Some(principal.clone()), Some(action), Some(securable.to_uppercase()), Some(name.clone())]);
+                    rows.push(vec![
+                        Some(principal.clone()),
+                        Some(action),
+                        Some(securable.to_uppercase()),
+                        Some(name.clone()),
+                    ]);
                 }
             }
             Ok(Rows::of(&["Principal", "ActionType", "ObjectType", "ObjectKey"], rows))
@@ -121,7 +133,8 @@ fn ddl(table: &Value) -> String {
     let comment = table["comment"].as_str().map_or_else(String::new, |c| format!("\nCOMMENT {}", literal(c)));
     let columns = table["columns"].as_array().map_or(&[][..], Vec::as_slice);
     if let Some(definition) = table["view_definition"].as_str() {
-        let names: Vec<String> = columns.iter().map(|c| format!("  {}", quoted(c["name"].as_str().unwrap_or_default()))).collect();
+        let names: Vec<String> =
+            columns.iter().map(|c| format!("  {}", quoted(c["name"].as_str().unwrap_or_default()))).collect();
         let what = text("table_type").replace('_', " ");
         return format!("CREATE {what} {name} (\n{}){comment}\nAS {definition}\n", names.join(",\n"));
     }
@@ -146,12 +159,23 @@ fn ddl(table: &Value) -> String {
         })
         .collect();
     let list = |v: &Value| {
-        v.as_array().into_iter().flatten().filter_map(Value::as_str).map(quoted).collect::<Vec<_>>().join(", ")
+        v.as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(quoted)
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     for constraint in table["table_constraints"].as_array().into_iter().flatten() {
-        let (primary, foreign) = (&constraint["primary_key_constraint"], &constraint["foreign_key_constraint"]);
+        let (primary, foreign) =
+            (&constraint["primary_key_constraint"], &constraint["foreign_key_constraint"]);
         if let Some(key) = primary["name"].as_str() {
-            lines.push(format!("  CONSTRAINT {} PRIMARY KEY ({})", quoted(key), list(&primary["child_columns"])));
+            lines.push(format!(
+                "  CONSTRAINT {} PRIMARY KEY ({})",
+                quoted(key),
+                list(&primary["child_columns"])
+            ));
         } else if let Some(key) = foreign["name"].as_str() {
             lines.push(format!(
                 "  CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({})",
@@ -162,7 +186,11 @@ fn ddl(table: &Value) -> String {
             ));
         }
     }
-    let mut out = format!("CREATE TABLE {name} (\n{})\nUSING {}", lines.join(",\n"), text("data_source_format").to_lowercase());
+    let mut out = format!(
+        "CREATE TABLE {name} (\n{})\nUSING {}",
+        lines.join(",\n"),
+        text("data_source_format").to_lowercase()
+    );
     let partitions: Vec<&str> =
         columns.iter().filter(|c| c["partition_index"].is_u64()).filter_map(|c| c["name"].as_str()).collect();
     if !partitions.is_empty() {

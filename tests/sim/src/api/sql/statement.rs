@@ -7,7 +7,9 @@ use super::alter;
 use super::create;
 use super::cursor::{Cursor, Sql};
 use super::show;
-use crate::api::uc::{CATALOG, CONNECTION, CREDENTIAL, FUNCTION, LOCATION, Level, Row, SCHEMA, TABLE, VOLUME};
+use crate::api::uc::{
+    CATALOG, CONNECTION, CREDENTIAL, FUNCTION, LOCATION, Level, Row, SCHEMA, TABLE, VOLUME,
+};
 
 /// How a CREATE treats what is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +60,11 @@ pub(crate) enum Change {
     AddConstraint(Value),
     /// A CHECK, with the text of its condition.
     AddCheck(String, String),
-    DropConstraint { name: Option<String>, if_exists: bool, cascade: bool },
+    DropConstraint {
+        name: Option<String>,
+        if_exists: bool,
+        cascade: bool,
+    },
     RowFilter(Option<(String, Vec<String>)>),
     Mask(String, Option<(String, Vec<String>)>),
     ColumnComment(String, String),
@@ -76,14 +82,46 @@ pub(crate) enum Change {
 /// A statement.
 #[derive(Debug)]
 pub(crate) enum Statement {
-    Catalog { existing: Existing, body: Map<String, Value> },
-    Schema { name: String, existing: Existing, body: Map<String, Value> },
-    Volume { name: String, existing: Existing, body: Map<String, Value> },
-    Function { name: String, existing: Existing, body: Map<String, Value>, source: Option<Source> },
+    Catalog {
+        existing: Existing,
+        body: Map<String, Value>,
+    },
+    Schema {
+        name: String,
+        existing: Existing,
+        body: Map<String, Value>,
+    },
+    Volume {
+        name: String,
+        existing: Existing,
+        body: Map<String, Value>,
+    },
+    Function {
+        name: String,
+        existing: Existing,
+        body: Map<String, Value>,
+        source: Option<Source>,
+    },
     Relation(Box<Relation>),
-    Drop { row: &'static Row, kinds: &'static [&'static str], name: String, if_exists: bool, cascade: bool },
-    Alter { row: &'static Row, name: String, change: Box<Change> },
-    Grant { securable: String, name: String, privileges: Vec<String>, principal: String, revoke: bool },
+    Drop {
+        row: &'static Row,
+        kinds: &'static [&'static str],
+        name: String,
+        if_exists: bool,
+        cascade: bool,
+    },
+    Alter {
+        row: &'static Row,
+        name: String,
+        change: Box<Change>,
+    },
+    Grant {
+        securable: String,
+        name: String,
+        privileges: Vec<String>,
+        principal: String,
+        revoke: bool,
+    },
     Query(Box<Source>),
     Show(show::Show),
     /// Valid, and without an effect that outlives the statement: there is no session (section 5.4).
@@ -92,7 +130,14 @@ pub(crate) enum Statement {
 
 /// The type of securable an ALTER, DROP, COMMENT or GRANT speaks of, and how many parts its names have.
 pub(crate) fn securable(c: &mut Cursor<'_>) -> Option<(&'static Row, &'static [&'static str])> {
-    const TABLES: &[&str] = &["MANAGED", "EXTERNAL", "STREAMING_TABLE", "MANAGED_SHALLOW_CLONE", "EXTERNAL_SHALLOW_CLONE", "FOREIGN"];
+    const TABLES: &[&str] = &[
+        "MANAGED",
+        "EXTERNAL",
+        "STREAMING_TABLE",
+        "MANAGED_SHALLOW_CLONE",
+        "EXTERNAL_SHALLOW_CLONE",
+        "FOREIGN",
+    ];
     const VIEWS: &[&str] = &["VIEW", "METRIC_VIEW"];
     const WORDS: [(&str, &Row, &[&str]); 12] = [
         ("CATALOG", &CATALOG, &[]),
@@ -138,7 +183,12 @@ pub(crate) fn parse(c: &mut Cursor<'_>) -> Sql<Statement> {
         let _ = c.take("CATALOG") || c.take("SCHEMA") || c.take("DATABASE");
         c.parts()?;
         Statement::Nothing
-    } else if c.take("REFRESH") || c.take("OPTIMIZE") || c.take("VACUUM") || c.take("MSCK REPAIR") || c.take("ANALYZE") {
+    } else if c.take("REFRESH")
+        || c.take("OPTIMIZE")
+        || c.take("VACUUM")
+        || c.take("MSCK REPAIR")
+        || c.take("ANALYZE")
+    {
         c.rest();
         Statement::Nothing
     } else if let Some(shown) = show::parse(c)? {
@@ -167,7 +217,11 @@ fn comment(c: &mut Cursor<'_>) -> Sql<Statement> {
         let name = c.complete(parts, 3)?;
         c.expect("IS")?;
         let text = text_or_null(c)?;
-        return Ok(Statement::Alter { row: &TABLE, name, change: Box::new(Change::ColumnComment(column, text)) });
+        return Ok(Statement::Alter {
+            row: &TABLE,
+            name,
+            change: Box::new(Change::ColumnComment(column, text)),
+        });
     }
     let Some((row, _)) = securable(c) else { return Err(c.unexpected()) };
     let name = c.name(parts_of(row))?;

@@ -115,7 +115,12 @@ impl Type {
     }
 
     /// The column as a table shows it.
-    pub(crate) fn column(&self, name: &str, position: usize, mut metadata: Map<String, Value>) -> Map<String, Value> {
+    pub(crate) fn column(
+        &self,
+        name: &str,
+        position: usize,
+        mut metadata: Map<String, Value>,
+    ) -> Map<String, Value> {
         if let Self::Sized(..) = self {
             metadata.insert("__CHAR_VARCHAR_TYPE_STRING".to_owned(), json!(self.text()));
         }
@@ -224,7 +229,10 @@ mod tests {
             ("LONG", "bigint"),
             ("Decimal(10, 2)", "decimal(10,2)"),
             ("array<map<string, array<int>>>", "array<map<string,array<int>>>"),
-            ("STRUCT<a: INT NOT NULL, `b c`: STRUCT<d: DATE COMMENT 'x'>>", "struct<a:int not null,`b c`:struct<d:date>>"),
+            (
+                "STRUCT<a: INT NOT NULL, `b c`: STRUCT<d: DATE COMMENT 'x'>>",
+                "struct<a:int not null,`b c`:struct<d:date>>",
+            ),
             ("VARCHAR(20)", "varchar(20)"),
             ("TIMESTAMP_NTZ", "timestamp_ntz"),
         ] {

@@ -69,8 +69,13 @@ fn patch_old(req: &Req) -> Reply {
         let ids = body.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
         ids.into_iter().map(|id| json!({"workspace_id": id})).collect()
     };
-    let bindings =
-        change(&mut uc, &CATALOG, req.param("name"), &given("assign_workspaces"), &given("unassign_workspaces"))?;
+    let bindings = change(
+        &mut uc,
+        &CATALOG,
+        req.param("name"),
+        &given("assign_workspaces"),
+        &given("unassign_workspaces"),
+    )?;
     let ids: Vec<Value> = bindings.iter().map(|b| b["workspace_id"].clone()).collect();
     ok(json!({"workspaces": ids}))
 }

@@ -13,9 +13,7 @@ pub(super) fn routes(r: &mut Routes) {
     let family = "unity-catalog";
     r.get(&format!("{BASE}/catalogs"), family, list);
     r.post(&format!("{BASE}/catalogs"), family, |req| ok(create(&mut open(req)?, req.json()?)?));
-    r.get(&format!("{BASE}/catalogs/{{name}}"), family, |req| {
-        ok(open(req)?.catalog(req.param("name"))?)
-    });
+    r.get(&format!("{BASE}/catalogs/{{name}}"), family, |req| ok(open(req)?.catalog(req.param("name"))?));
     r.patch(&format!("{BASE}/catalogs/{{name}}"), family, |req| super::patch(req, &CATALOG, "name"));
     r.delete(&format!("{BASE}/catalogs/{{name}}"), family, delete);
 }
@@ -45,7 +43,8 @@ pub(crate) fn create(uc: &mut Uc<'_>, given: Map<String, Value>) -> Result<Value
             "FOREIGN_CATALOG"
         }
         (None, Some(provider)) => {
-            let share = text("share_name").ok_or_else(|| ApiError::invalid("Missing required field: share_name"))?;
+            let share =
+                text("share_name").ok_or_else(|| ApiError::invalid("Missing required field: share_name"))?;
             catalog.insert("provider_name".to_owned(), json!(provider));
             catalog.insert("share_name".to_owned(), json!(share));
             "DELTASHARING_CATALOG"

@@ -23,10 +23,22 @@ const PRIVILEGES: [(&str, &[&str]); 9] = [
     (
         "metastore",
         &[
-            "CREATE_CATALOG", "CREATE_CONNECTION", "CREATE_EXTERNAL_LOCATION", "CREATE_PROVIDER", "CREATE_RECIPIENT",
-            "CREATE_SHARE", "CREATE_STORAGE_CREDENTIAL", "CREATE_SERVICE_CREDENTIAL", "CREATE_CLEAN_ROOM",
-            "MANAGE_ALLOWLIST", "SET_SHARE_PERMISSION", "USE_MARKETPLACE_ASSETS", "USE_CONNECTION", "USE_PROVIDER",
-            "USE_RECIPIENT", "USE_SHARE",
+            "CREATE_CATALOG",
+            "CREATE_CONNECTION",
+            "CREATE_EXTERNAL_LOCATION",
+            "CREATE_PROVIDER",
+            "CREATE_RECIPIENT",
+            "CREATE_SHARE",
+            "CREATE_STORAGE_CREDENTIAL",
+            "CREATE_SERVICE_CREDENTIAL",
+            "CREATE_CLEAN_ROOM",
+            "MANAGE_ALLOWLIST",
+            "SET_SHARE_PERMISSION",
+            "USE_MARKETPLACE_ASSETS",
+            "USE_CONNECTION",
+            "USE_PROVIDER",
+            "USE_RECIPIENT",
+            "USE_SHARE",
         ],
     ),
     ("catalog", &CATALOG_PRIVILEGES),
@@ -37,23 +49,53 @@ const PRIVILEGES: [(&str, &[&str]); 9] = [
     (
         "external_location",
         &[
-            "ALL_PRIVILEGES", "BROWSE", "CREATE_EXTERNAL_TABLE", "CREATE_EXTERNAL_VOLUME", "CREATE_FOREIGN_SECURABLE",
-            "CREATE_MANAGED_STORAGE", "EXTERNAL_USE_LOCATION", "MANAGE", "READ_FILES", "WRITE_FILES",
+            "ALL_PRIVILEGES",
+            "BROWSE",
+            "CREATE_EXTERNAL_TABLE",
+            "CREATE_EXTERNAL_VOLUME",
+            "CREATE_FOREIGN_SECURABLE",
+            "CREATE_MANAGED_STORAGE",
+            "EXTERNAL_USE_LOCATION",
+            "MANAGE",
+            "READ_FILES",
+            "WRITE_FILES",
         ],
     ),
     (
         "storage_credential",
         &[
-            "ALL_PRIVILEGES", "CREATE_EXTERNAL_LOCATION", "CREATE_EXTERNAL_TABLE", "MANAGE", "READ_FILES", "WRITE_FILES",
+            "ALL_PRIVILEGES",
+            "CREATE_EXTERNAL_LOCATION",
+            "CREATE_EXTERNAL_TABLE",
+            "MANAGE",
+            "READ_FILES",
+            "WRITE_FILES",
         ],
     ),
     ("connection", &["ALL_PRIVILEGES", "CREATE_FOREIGN_CATALOG", "MANAGE", "USE_CONNECTION"]),
 ];
 
 const CATALOG_PRIVILEGES: [&str; 20] = [
-    "ALL_PRIVILEGES", "APPLY_TAG", "BROWSE", "CREATE_FUNCTION", "CREATE_MATERIALIZED_VIEW", "CREATE_MODEL",
-    "CREATE_MODEL_VERSION", "CREATE_SCHEMA", "CREATE_TABLE", "CREATE_VOLUME", "EXECUTE", "EXTERNAL_USE_SCHEMA", "MANAGE",
-    "MODIFY", "READ_VOLUME", "REFRESH", "SELECT", "USE_CATALOG", "USE_SCHEMA", "WRITE_VOLUME",
+    "ALL_PRIVILEGES",
+    "APPLY_TAG",
+    "BROWSE",
+    "CREATE_FUNCTION",
+    "CREATE_MATERIALIZED_VIEW",
+    "CREATE_MODEL",
+    "CREATE_MODEL_VERSION",
+    "CREATE_SCHEMA",
+    "CREATE_TABLE",
+    "CREATE_VOLUME",
+    "EXECUTE",
+    "EXTERNAL_USE_SCHEMA",
+    "MANAGE",
+    "MODIFY",
+    "READ_VOLUME",
+    "REFRESH",
+    "SELECT",
+    "USE_CATALOG",
+    "USE_SCHEMA",
+    "WRITE_VOLUME",
 ];
 
 pub(super) fn routes(r: &mut Routes) {
@@ -85,7 +127,11 @@ fn securable(uc: &Uc<'_>, kind: &str, full_name: &str) -> Result<(String, String
         return if own {
             Ok((kind.clone(), key(&kind, full_name)))
         } else {
-            Err(ApiError::new(404, "METASTORE_DOES_NOT_EXIST", format!("Metastore '{full_name}' does not exist.")))
+            Err(ApiError::new(
+                404,
+                "METASTORE_DOES_NOT_EXIST",
+                format!("Metastore '{full_name}' does not exist."),
+            ))
         };
     }
     let full_name = full_name.to_lowercase();
@@ -223,7 +269,12 @@ pub(crate) struct Change {
 }
 
 /// Checks all changes, then makes them; also what GRANT and REVOKE do.
-pub(crate) fn change(uc: &mut Uc<'_>, kind: &str, full_name: &str, changes: &[Change]) -> Result<(), ApiError> {
+pub(crate) fn change(
+    uc: &mut Uc<'_>,
+    kind: &str,
+    full_name: &str,
+    changes: &[Change],
+) -> Result<(), ApiError> {
     let (kind, key) = securable(uc, kind, full_name)?;
     apply(uc, &kind, &key, changes)
 }
@@ -232,7 +283,8 @@ fn apply(uc: &mut Uc<'_>, kind: &str, key: &str, changes: &[Change]) -> Result<(
     for change in changes {
         principal(uc.req, &change.principal)?;
         for privilege in change.add.iter().chain(&change.remove) {
-            let allowed = PRIVILEGES.iter().find(|p| p.0 == kind).is_some_and(|p| p.1.contains(&privilege.as_str()));
+            let allowed =
+                PRIVILEGES.iter().find(|p| p.0 == kind).is_some_and(|p| p.1.contains(&privilege.as_str()));
             if !allowed {
                 return Err(ApiError::invalid(format!(
                     "Privilege {privilege} is not applicable to this entity [{}:{kind}].",
@@ -271,19 +323,17 @@ pub(crate) fn principal(req: &Req, name: &str) -> Result<(), ApiError> {
     if builtin.contains(&name) {
         return Ok(());
     }
-    let shared = req.world.workspaces.iter().filter(|w| std::sync::Arc::ptr_eq(&w.metastore, &req.ws.metastore));
+    let shared =
+        req.world.workspaces.iter().filter(|w| std::sync::Arc::ptr_eq(&w.metastore, &req.ws.metastore));
     for ws in shared {
         let store = ws.store();
-        let found = [USER, GROUP, PRINCIPAL].into_iter().find_map(|kind| scim::id_by_name(&store, kind, name));
+        let found =
+            [USER, GROUP, PRINCIPAL].into_iter().find_map(|kind| scim::id_by_name(&store, kind, name));
         if found.is_some() {
             return Ok(());
         }
     }
-    Err(ApiError::new(
-        404,
-        "PRINCIPAL_DOES_NOT_EXIST",
-        format!("Could not find principal with name {name}"),
-    ))
+    Err(ApiError::new(404, "PRINCIPAL_DOES_NOT_EXIST", format!("Could not find principal with name {name}")))
 }
 
 /// A model answers to grants as `function` only (section 3.8).

@@ -269,7 +269,8 @@ impl Uc<'_> {
 
     /// Section 3.8: bindings are consulted only if the isolation mode is ISOLATED.
     pub(crate) fn bound(&self, row: &Row, item: &Value) -> bool {
-        let isolated = matches!(item["isolation_mode"].as_str(), Some("ISOLATED" | "ISOLATION_MODE_ISOLATED"));
+        let isolated =
+            matches!(item["isolation_mode"].as_str(), Some("ISOLATED" | "ISOLATION_MODE_ISOLATED"));
         if !isolated {
             return true;
         }
@@ -352,7 +353,12 @@ impl Uc<'_> {
                 .store
                 .ids(r.kind)
                 .into_iter()
-                .filter(|id| (r.kind == row.kind && id == old) || (row.level != Level::Schema && id.starts_with(&below) && r.level != Level::Metastore))
+                .filter(|id| {
+                    (r.kind == row.kind && id == old)
+                        || (row.level != Level::Schema
+                            && id.starts_with(&below)
+                            && r.level != Level::Metastore)
+                })
                 .collect();
             for id in moved {
                 let Some(mut item) = self.store.remove(r.kind, &id) else { continue };

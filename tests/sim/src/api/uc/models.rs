@@ -137,8 +137,10 @@ fn delete_version(req: &Req) -> Reply {
 fn by_alias(req: &Req) -> Reply {
     let uc = open(req)?;
     let model = uc.get(&MODEL, req.param("full_name"))?;
-    let found = model["aliases"].as_array().and_then(|a| a.iter().find(|a| a["alias_name"] == req.param("alias")));
-    let alias = found.ok_or_else(|| ApiError::absent(format!("Alias '{}' does not exist.", req.param("alias"))))?;
+    let found =
+        model["aliases"].as_array().and_then(|a| a.iter().find(|a| a["alias_name"] == req.param("alias")));
+    let alias =
+        found.ok_or_else(|| ApiError::absent(format!("Alias '{}' does not exist.", req.param("alias"))))?;
     let full_name = model["full_name"].as_str().unwrap_or_default();
     ok(find_version(&uc, full_name, &format!("{full_name}/{}", alias["version_num"]))?)
 }

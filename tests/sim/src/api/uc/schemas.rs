@@ -15,7 +15,9 @@ pub(super) fn routes(r: &mut Routes) {
     r.post(&format!("{BASE}/schemas"), family, |req| ok(create(&mut open(req)?, req.json()?)?));
     r.get(&format!("{BASE}/schemas/{{full_name}}"), family, |req| super::get(req, &SCHEMA, "full_name"));
     r.patch(&format!("{BASE}/schemas/{{full_name}}"), family, |req| super::patch(req, &SCHEMA, "full_name"));
-    r.delete(&format!("{BASE}/schemas/{{full_name}}"), family, |req| super::delete(req, &SCHEMA, "full_name"));
+    r.delete(&format!("{BASE}/schemas/{{full_name}}"), family, |req| {
+        super::delete(req, &SCHEMA, "full_name")
+    });
 }
 
 fn list(req: &Req) -> Reply {

@@ -24,7 +24,9 @@ pub(super) fn routes(r: &mut Routes) {
     let family = "unity-catalog";
     r.get(&format!("{BASE}/storage-credentials"), family, list_credentials);
     r.post(&format!("{BASE}/storage-credentials"), family, create_credential);
-    r.get(&format!("{BASE}/storage-credentials/{{name}}"), family, |req| super::get(req, &CREDENTIAL, "name"));
+    r.get(&format!("{BASE}/storage-credentials/{{name}}"), family, |req| {
+        super::get(req, &CREDENTIAL, "name")
+    });
     r.patch(&format!("{BASE}/storage-credentials/{{name}}"), family, patch_credential);
     r.delete(&format!("{BASE}/storage-credentials/{{name}}"), family, delete_credential);
     r.post(&format!("{BASE}/validate-storage-credentials"), family, |req| {
@@ -35,7 +37,9 @@ pub(super) fn routes(r: &mut Routes) {
     r.post(&format!("{BASE}/external-locations"), family, create_location);
     r.get(&format!("{BASE}/external-locations/{{name}}"), family, |req| super::get(req, &LOCATION, "name"));
     r.patch(&format!("{BASE}/external-locations/{{name}}"), family, patch_location);
-    r.delete(&format!("{BASE}/external-locations/{{name}}"), family, |req| super::delete(req, &LOCATION, "name"));
+    r.delete(&format!("{BASE}/external-locations/{{name}}"), family, |req| {
+        super::delete(req, &LOCATION, "name")
+    });
 }
 
 fn list_credentials(req: &Req) -> Reply {
@@ -76,9 +80,11 @@ pub(crate) fn finish_credential(credential: &mut Map<String, Value>, rng: &mut R
     if let Some(identity) = credential.get_mut("azure_managed_identity").and_then(Value::as_object_mut) {
         identity.insert("credential_id".to_owned(), json!(rng.uuid()));
     }
-    if let Some(account) = credential.get_mut("databricks_gcp_service_account").and_then(Value::as_object_mut) {
+    if let Some(account) = credential.get_mut("databricks_gcp_service_account").and_then(Value::as_object_mut)
+    {
         account.insert("credential_id".to_owned(), json!(rng.uuid()));
-        account.insert("email".to_owned(), json!(format!("db-uc-{}@uc.iam.gserviceaccount.com", rng.hex(10))));
+        account
+            .insert("email".to_owned(), json!(format!("db-uc-{}@uc.iam.gserviceaccount.com", rng.hex(10))));
     }
     // Section 3.8: secrets are never returned.
     for (holder, secret) in

@@ -68,7 +68,8 @@ fn create(req: &Req) -> Reply {
     let given = req.json()?;
     let full_name = full_name_of(&given, &["catalog_name", "schema_name", "name"])?;
     let mut uc = open(req)?;
-    if given.get("table_type") != Some(&json!("EXTERNAL")) || given.get("data_source_format") != Some(&json!("DELTA"))
+    if given.get("table_type") != Some(&json!("EXTERNAL"))
+        || given.get("data_source_format") != Some(&json!("DELTA"))
     {
         return Err(ApiError::invalid("Only external Delta tables can be created through this API."));
     }
@@ -161,7 +162,8 @@ pub(crate) fn add_constraint(uc: &mut Uc<'_>, full_name: &str, constraint: &Valu
     let full_name = full_name.to_lowercase();
     let name = constraint_name(constraint);
     valid_name(name)?;
-    let taken = table["table_constraints"].as_array().is_some_and(|c| c.iter().any(|c| constraint_name(c) == name));
+    let taken =
+        table["table_constraints"].as_array().is_some_and(|c| c.iter().any(|c| constraint_name(c) == name));
     if taken {
         return Err(ApiError::new(
             400,
@@ -238,7 +240,9 @@ pub(crate) fn drop_constraint(
             .filter(|t| t["table_constraints"].as_array().is_some_and(|c| c.iter().any(points)))
             .collect();
         if !children.is_empty() && !cascade {
-            return Err(ApiError::state(format!("Constraint '{name}' has dependent foreign keys; use cascade.")));
+            return Err(ApiError::state(format!(
+                "Constraint '{name}' has dependent foreign keys; use cascade."
+            )));
         }
         for mut child in children {
             if let Some(list) = child["table_constraints"].as_array_mut() {
@@ -261,7 +265,10 @@ pub(crate) fn known_column(table: &Value, column: &str) -> Result<(), ApiError> 
     Err(ApiError::new(
         400,
         "COLUMN_DOES_NOT_EXIST",
-        format!("Column '{column}' does not exist in table '{}'.", table["full_name"].as_str().unwrap_or_default()),
+        format!(
+            "Column '{column}' does not exist in table '{}'.",
+            table["full_name"].as_str().unwrap_or_default()
+        ),
     ))
 }
 

@@ -30,7 +30,9 @@ pub(crate) fn create(uc: &mut Uc<'_>, given: Map<String, Value>) -> Result<Value
     let location = given.get("storage_location").and_then(Value::as_str);
     let location = match (given.get("volume_type").and_then(Value::as_str), location) {
         (Some("EXTERNAL"), Some(location)) => location.to_owned(),
-        (Some("EXTERNAL"), None) => return Err(ApiError::invalid("Missing required field: storage_location")),
+        (Some("EXTERNAL"), None) => {
+            return Err(ApiError::invalid("Missing required field: storage_location"));
+        }
         (Some("MANAGED"), None) => {
             format!("{}/volumes/{}", managed_root(&uc.req.ws), uc.req.ws.metastore.fresh().uuid())
         }
