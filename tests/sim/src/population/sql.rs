@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::compute::share;
 use super::{Kind, Maker, names};
 use crate::api::alerts::{self, ALERT, ALERT_V2};
 use crate::api::lakeview::{self, DASHBOARD, PUBLISHED, SCHEDULE, SUBSCRIPTION};
@@ -100,13 +101,14 @@ fn warehouse(m: &Maker<'_>, n: u64) -> String {
     } else {
         format!("{} {} {n}", rng.pick(names::TEAMS), rng.pick(&["BI", "ETL", "ad hoc"]))
     };
-    let kind = if n % 2 == 0 { "PRO" } else { "CLASSIC" };
+    let kind = if n.is_multiple_of(2) { "PRO" } else { "CLASSIC" };
     let item = json!({
         "name": name, "warehouse_type": kind, "cluster_size": rng.pick(&["2X-Small", "Small", "Medium", "Large"]),
         "max_num_clusters": 1 + rng.below(4), "auto_stop_mins": 10 * (1 + rng.below(6)),
         "tags": {"custom_tags": [{"key": "team", "value": rng.pick(names::TEAMS)}]},
     });
     store_warehouse(m, item.as_object().cloned().unwrap_or_default(), &id);
+    share(m, "sql/warehouses", &id, "CAN_USE", &mut rng);
     id
 }
 
@@ -166,6 +168,8 @@ fn query(m: &Maker<'_>, n: u64) -> String {
         let vid = visualization["id"].as_str().unwrap_or_default().to_owned();
         store.put_under(VISUALIZATION, &vid, &id, &visualization);
     }
+    drop(store);
+    share(m, "sql/queries", &id, "CAN_RUN", &mut rng);
     id
 }
 
@@ -204,6 +208,7 @@ fn alert(m: &Maker<'_>, n: u64) -> String {
     let mut item = item.as_object().cloned().unwrap_or_default();
     alerts::finish(&mut item, &id, &owner, m.now_ms);
     m.ws.store().put(ALERT, &id, &Value::Object(item));
+    share(m, "sql/alerts", &id, "CAN_RUN", &mut rng);
     id
 }
 
@@ -223,6 +228,7 @@ fn alert_v2(m: &Maker<'_>, n: u64) -> String {
     alerts::finish(&mut item, &id, &owner, m.now_ms);
     alerts::finish_v2(&mut item, &owner);
     m.ws.store().put(ALERT_V2, &id, &Value::Object(item));
+    share(m, "alertsv2", &id, "CAN_READ", &mut rng);
     id
 }
 
@@ -277,6 +283,8 @@ fn dashboard(m: &Maker<'_>, n: u64) -> String {
             store.put_under(SUBSCRIPTION, &xid, &sid, &Value::Object(subscription));
         }
     }
+    drop(store);
+    share(m, "dashboards", &id, "CAN_READ", &mut rng);
     id
 }
 

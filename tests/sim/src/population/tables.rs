@@ -147,7 +147,7 @@ fn table(m: &Maker<'_>, store: &Store, own: &str, n: u64, rng: &mut Rng) -> Valu
             .is_some_and(|t| !t["table_constraints"][0]["primary_key_constraint"].is_null())
     };
     let mut constraints = Vec::new();
-    if n % 3 == 0 {
+    if n.is_multiple_of(3) {
         constraints
             .push(json!({"primary_key_constraint": {"name": format!("pk_{n}"), "child_columns": ["id"]}}));
     }

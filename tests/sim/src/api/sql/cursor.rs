@@ -259,6 +259,10 @@ impl<'a> Cursor<'a> {
     }
 
     /// An expression, with its text.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method itself is not general over lifetimes"
+    )]
     pub(crate) fn expr(&mut self) -> Sql<(&'a str, Expr)> {
         self.parsed(|p| p.parse_expr())
     }
@@ -283,9 +287,7 @@ impl<'a> Cursor<'a> {
     /// Leaves out STREAM before a table, and the parentheses it may have around the name: the library
     /// would take the first for an alias and the second for a function.
     pub(crate) fn without_stream(&mut self) {
-        let is_stream = |t: &TokenWithSpan| {
-            matches!(&t.token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("STREAM"))
-        };
+        let is_stream = |t: &TokenWithSpan| matches!(&t.token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("STREAM"));
         let mut at = self.at;
         while let Some(found) = self.tokens.get(at..).and_then(|rest| rest.iter().position(is_stream)) {
             at += found;

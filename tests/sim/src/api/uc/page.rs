@@ -66,7 +66,7 @@ pub(super) fn cut<'a>(
         return Ok(Page { items: docs(after).map(|d| d.value).collect(), next: None });
     };
     // Section 2.6: pages may be EMPTY with a token present; here about one in 23, always the same.
-    if !after_empty && (rng::hash(label) ^ after.rotate_left(7)) % 23 == 0 {
+    if !after_empty && (rng::hash(label) ^ after.rotate_left(7)).is_multiple_of(23) {
         return Ok(Page { items: Vec::new(), next: Some(paging::encode(&resumed, after)) });
     }
     let taken: Vec<Doc> = docs(after).take(size).collect();
