@@ -34,7 +34,7 @@ pub(super) const KINDS: &[Kind] = &[
     kind!(CREDENTIAL, 5, 1, credential),
     kind!(LOCATION, 10, 2, location),
     kind!(CONNECTION, 4, 1, connection),
-    kind!(CATALOG, 8, 2, catalog),
+    kind!(CATALOG, 8, 3, catalog),
     kind!(SCHEMA, 60, 3, schema),
     kind!(FUNCTION, 50, 4, function),
     kind!(TABLE, 1000, 8, tables::create),
@@ -240,7 +240,7 @@ fn catalog(m: &Maker<'_>, n: u64) -> String {
     item.insert("name".to_owned(), json!(own_name));
     item.insert("comment".to_owned(), json!(format!("Data of {}", rng.pick(names::TEAMS))));
     item.insert("owner".to_owned(), json!(owner));
-    let connection = store.nth_id(CONNECTION.kind, n).filter(|_| n % 6 == 5);
+    let connection = store.nth_id(CONNECTION.kind, n).filter(|_| n % 3 == 2);
     let kind = match &connection {
         Some(connection) => {
             item.insert("connection_name".to_owned(), json!(connection));
@@ -267,7 +267,7 @@ fn catalog(m: &Maker<'_>, n: u64) -> String {
             "MANAGED_CATALOG"
         }
     };
-    let isolated = n % 4 == 2;
+    let isolated = n % 4 == 1;
     if isolated {
         item.insert("isolation_mode".to_owned(), json!("ISOLATED"));
     }
@@ -297,9 +297,12 @@ fn catalog(m: &Maker<'_>, n: u64) -> String {
 fn schema(m: &Maker<'_>, n: u64) -> String {
     let mut rng = m.rng(SCHEMA.kind, n);
     let mut store = m.ws.metastore.store();
-    let Some(catalog) = pick(&store, CATALOG.kind, &mut rng, |id| id != "system") else {
-        return String::new();
-    };
+    // Every fifth is in a foreign catalog, if there is one.
+    let foreign =
+        |id: &str| store.get(CATALOG.kind, id).is_some_and(|c| c["catalog_type"] == "FOREIGN_CATALOG");
+    let chosen = pick(&store, CATALOG.kind, &mut rng, |id| n % 5 == 1 && foreign(id))
+        .or_else(|| pick(&store, CATALOG.kind, &mut rng, |id| id != "system"));
+    let Some(catalog) = chosen else { return String::new() };
     let kind = store.get(CATALOG.kind, &catalog).map(|c| c["catalog_type"].clone()).unwrap_or_default();
     let plain = format!("{}_{n}", rng.pick(names::STAGES));
     let item = json!({
