@@ -86,6 +86,7 @@ async fn limits_throttle_with_retry_after_and_are_counted() {
         per_second: Some(0.01),
         burst: Some(3.0),
         concurrent: None,
+        ban_seconds: None,
     };
     let site = Site::new(SimConfig { limits: Limits(vec![limit]), ..jobs(1) }).await;
     let mut statuses = Vec::new();
@@ -352,6 +353,7 @@ async fn concurrency_caps_count_calls_in_flight() {
         per_second: None,
         burst: None,
         concurrent: Some(2),
+        ban_seconds: None,
     };
     let site =
         Site::new(SimConfig { limits: Limits(vec![cap]), latency: Duration::from_millis(300), ..jobs(1) })

@@ -31,6 +31,9 @@ pub struct Limit {
     /// The most calls in flight.
     #[serde(default)]
     pub concurrent: Option<usize>,
+    /// Seconds for which all calls are refused once the cap was exceeded; absent means no ban.
+    #[serde(default)]
+    pub ban_seconds: Option<u64>,
 }
 
 /// All rules of a workspace.
@@ -52,6 +55,7 @@ impl Limits {
             per_second: Some(per_second),
             burst: None,
             concurrent,
+            ban_seconds: None,
         };
         let cap = |family: &str, concurrent: usize| Limit {
             family: family.to_owned(),
@@ -59,6 +63,7 @@ impl Limits {
             per_second: None,
             burst: None,
             concurrent: Some(concurrent),
+            ban_seconds: None,
         };
         Self(vec![
             rate("permissions", &["GET"], 100.0, None),
@@ -77,9 +82,10 @@ impl Limits {
             rate("scim", &["POST", "PUT", "DELETE"], 5.0, None),
             rate("mlflow.search", &[], 7.0, None),
             rate("mlflow", &[], 120.0, None),
-            // "10 or more concurrent calls can cause throttling".
-            cap("sql.queries", 9),
-            cap("sql.alerts", 9),
+            // "10 or more concurrent calls can cause throttling, degradation or a temporary ban"; how long
+            // it lasts is not told.
+            Limit { ban_seconds: Some(10), ..cap("sql.queries", 9) },
+            Limit { ban_seconds: Some(10), ..cap("sql.alerts", 9) },
             // Not published; far above what the exporter runs in parallel.
             cap("workspace", 64),
             cap("unity-catalog", 64),
@@ -105,6 +111,7 @@ pub(crate) struct Limiter {
 struct State {
     buckets: HashMap<usize, Bucket>,
     in_flight: HashMap<usize, usize>,
+    banned_until: HashMap<usize, Duration>,
 }
 
 #[derive(Debug)]
@@ -136,11 +143,17 @@ impl Limiter {
             (0..self.rules.len()).filter(|i| self.rules[*i].covers(family, method)).collect();
         let mut state = lock(&self.state);
         for i in &matching {
-            if self.rules[*i]
-                .concurrent
-                .is_some_and(|cap| state.in_flight.get(i).copied().unwrap_or(0) >= cap)
-            {
-                return Err(Refused { retry_after: 1 });
+            if let Some(until) = state.banned_until.get(i).filter(|until| **until > now) {
+                let left = until.saturating_sub(now).as_secs();
+                return Err(Refused { retry_after: left + 1 });
+            }
+            let rule = &self.rules[*i];
+            let full = rule.concurrent.is_some_and(|cap| state.in_flight.get(i).copied().unwrap_or(0) >= cap);
+            if full {
+                if let Some(seconds) = rule.ban_seconds {
+                    state.banned_until.insert(*i, now + Duration::from_secs(seconds));
+                }
+                return Err(Refused { retry_after: rule.ban_seconds.unwrap_or(1) });
             }
         }
         for i in &matching {
@@ -201,6 +214,7 @@ mod tests {
             per_second,
             burst: Some(2.0),
             concurrent,
+            ban_seconds: None,
         };
         Arc::new(Limiter::new(Limits(vec![rule])))
     }
@@ -233,5 +247,23 @@ mod tests {
         assert!(l.admit("x", "GET", Duration::ZERO).is_err());
         drop(held);
         assert!(l.admit("x", "GET", Duration::ZERO).is_ok());
+    }
+
+    #[test]
+    fn one_call_too_many_is_a_ban_for_all() {
+        let rule = Limit {
+            family: "x".into(),
+            methods: Vec::new(),
+            per_second: None,
+            burst: None,
+            concurrent: Some(1),
+            ban_seconds: Some(10),
+        };
+        let l = Arc::new(Limiter::new(Limits(vec![rule])));
+        let held = l.admit("x", "GET", Duration::ZERO);
+        assert_eq!(l.admit("x", "GET", Duration::ZERO).err(), Some(Refused { retry_after: 10 }));
+        drop(held);
+        assert!(l.admit("x", "GET", Duration::from_secs(5)).is_err(), "nobody gets in before the ban ends");
+        assert!(l.admit("x", "GET", Duration::from_secs(10)).is_ok());
     }
 }

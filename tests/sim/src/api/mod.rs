@@ -1,5 +1,6 @@
 //! The domains: one file each, with its routes and handlers.
 
+pub(crate) mod alerts;
 mod auth;
 pub(crate) mod cluster_policies;
 pub(crate) mod clusters;
@@ -8,16 +9,21 @@ pub(crate) mod global_init_scripts;
 pub(crate) mod instance_pools;
 pub(crate) mod instance_profiles;
 pub(crate) mod jobs;
+pub(crate) mod lakeview;
 pub(crate) mod libraries;
-pub(crate) mod pipelines;
-pub(crate) mod repos;
-mod settings;
-
 mod permission_types;
 pub(crate) mod permissions;
+pub(crate) mod pipelines;
+pub(crate) mod queries;
+pub(crate) mod repos;
 pub(crate) mod scim;
 pub(crate) mod scim_base;
 mod scim_query;
+pub(crate) mod secrets;
+mod settings;
+pub(crate) mod sql;
+pub(crate) mod uc;
+pub(crate) mod warehouses;
 pub(crate) mod workspace;
 mod workspace_import;
 
@@ -42,6 +48,13 @@ pub(crate) fn routes() -> Routes {
         pipelines::routes,
         repos::routes,
         settings::routes,
+        uc::routes,
+        warehouses::routes,
+        queries::routes,
+        alerts::routes,
+        lakeview::routes,
+        secrets::routes,
+        sql::routes,
     ] {
         domain(&mut routes);
     }

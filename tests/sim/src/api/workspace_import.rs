@@ -12,6 +12,9 @@ use crate::errors::ApiError;
 use crate::reply::{Reply, Req, done};
 use crate::tree::{Language, NewNode, NodeKind, canonical};
 
+/// Section 2.5: the largest workspace file.
+const MAX_FILE: u64 = 500 << 20;
+
 /// What is to be imported, however it travelled.
 #[derive(Debug, Default)]
 struct Import {
@@ -30,11 +33,14 @@ pub(crate) fn import(req: &Req) -> Reply {
     };
     import.path = canonical(&import.path)
         .ok_or_else(|| ApiError::invalid(format!("Path ({}) doesn't start with '/'", import.path)))?;
-    if import.content.len() as u64 > MAX_CONTENT {
+    // Section 2.5: a form carries workspace files up to the cap of the product.
+    let as_file = matches!(import.format.as_str(), "RAW" | "AUTO") && boundary(req).is_some();
+    let cap = if as_file { MAX_FILE } else { MAX_CONTENT };
+    if import.content.len() as u64 > cap {
         return Err(ApiError::new(
             400,
             "MAX_NOTEBOOK_SIZE_EXCEEDED",
-            format!("The content of {} exceeds the maximum of 10485760 bytes.", import.path),
+            format!("The content of {} exceeds the maximum of {cap} bytes.", import.path),
         ));
     }
     match import.format.as_str() {

@@ -3,9 +3,13 @@
 //!
 //! A row makes its n-th item from (seed, kind, n) alone, so the same seed gives the same workspace.
 
+mod catalog;
 mod compute;
 mod identity;
 pub(crate) mod names;
+mod secrets;
+mod sql;
+mod tables;
 mod tree;
 mod workloads;
 
@@ -104,10 +108,20 @@ impl Maker<'_> {
 }
 
 /// All rows, referred-to kinds first: workloads, which refer to warehouses, queries and all else, stay last.
-const KINDS: &[&[Kind]] = &[identity::KINDS, tree::KINDS, compute::KINDS, workloads::KINDS];
+const KINDS: &[&[Kind]] = &[
+    identity::KINDS,
+    tree::KINDS,
+    secrets::KINDS,
+    compute::KINDS,
+    sql::WAREHOUSES,
+    catalog::KINDS,
+    sql::KINDS,
+    workloads::KINDS,
+];
 
 /// What every workspace has, also an empty one.
-const BASES: &[fn(&Maker<'_>)] = &[|m| scim_base::base(m.ws), tree::base, compute::base];
+const BASES: &[fn(&Maker<'_>)] =
+    &[|m| scim_base::base(m.ws), tree::base, compute::base, catalog::base, sql::base];
 
 /// What `--hostile` adds besides hostile names of generated items.
 const HOSTILE: &[fn(&Maker<'_>)] = &[tree::hostile];
