@@ -10,4 +10,5 @@
 mod client;
 mod engine;
 mod schedules;
+mod source;
 mod workspace;
