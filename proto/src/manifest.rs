@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::{Class, Fault, FaultRecord, Result};
 use crate::format::{PageRef, newer};
 use crate::ids::{EnvName, Hash, Kind, RunId, SnapshotId, TraceId};
-use crate::outcome::{Figures, Standing};
+use crate::outcome::{Figures, LeftOut, Standing};
 use crate::plan::{BaseRef, Probe, Selection};
 use crate::store::Key;
 
@@ -81,6 +81,9 @@ pub struct KindReport {
     /// The rule that left it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// Single items that were seen and left out: how many, by the rule that says so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: LeftOut,
 }
 
 /// Counts of items, compared with the base snapshot by key.

@@ -27,6 +27,9 @@ pub struct Outcome {
     /// Slices that could not be listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unlisted: Vec<Unlisted>,
+    /// Items that a rule of the source's table left out: how many, by kind and rule.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<Kind, LeftOut>,
     /// Tasks that it found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<TaskSpec>,
@@ -66,6 +69,9 @@ impl Outcome {
         (class, self.attempt, self.nonce)
     }
 }
+
+/// How many items each rule left out.
+pub type LeftOut = BTreeMap<String, u64>;
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -250,6 +250,7 @@ impl World {
             verdict: Verdict::Complete,
             indexes: vec![index_of(&task, working.nonce, working.assignment.long)],
             unlisted: Vec::new(),
+            left_out: BTreeMap::new(),
             children: children_of(&task),
             interim: None,
             figures: Figures::default(),

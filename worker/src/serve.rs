@@ -174,6 +174,7 @@ impl Worker {
             verdict: verdict_of(&Fault::new(Class::Bug, "worker.panic", "carry out a task", "it panicked")),
             indexes: Vec::new(),
             unlisted: Vec::new(),
+            left_out: Default::default(),
             children: Vec::new(),
             interim: None,
             figures: Figures::default(),

@@ -206,6 +206,11 @@ impl EnvSummary {
             let gaps = count(kind.counts.gaps + kind.counts.unlisted);
             *text += &format!("{name}: {gaps} gaps of kind {}{needs}{why}\n", kind.kind);
         }
+        let left_out: u64 = snapshot.kinds.iter().flat_map(|kind| kind.left_out.values()).sum();
+        if left_out > 0 {
+            let what = "items that the platform makes itself are left out (show them: -o json)";
+            *text += &format!("{name}: {} {what}\n", count(left_out));
+        }
         for standing in [Standing::NotEnabled, Standing::Unsupported, Standing::Excluded] {
             let kinds = snapshot.kinds.iter().filter(|kind| kind.standing == standing);
             let names: Vec<_> = kinds.map(|kind| kind.kind.as_str()).collect();

@@ -3,12 +3,14 @@
 //! **Ordering**: pages first, the manifest last; all that it names is in the store. **Twice** is once: the manifest is
 //! created, never overwritten, and whoever comes second adopts the first.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{IndexRef, PageRef, write_page};
 use lakehold_proto::ids::{EnvName, Hash, Kind};
 use lakehold_proto::manifest::{Counts, KindReport, MANIFEST_SCHEMA, Manifest, RunReport, SnapshotState};
-use lakehold_proto::outcome::{Standing, Unlisted};
+use lakehold_proto::outcome::{LeftOut, Standing, Unlisted};
 use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::store::{Key, Put, PutHashed, SharedStore, Store, get_existing, put_hashed};
 use sha2::{Digest as _, Sha256};
@@ -54,7 +56,7 @@ async fn assemble_and_publish(store: &dyn Store, assembly: Assembly) -> Result<E
         }
         surveyed => surveyed?,
     };
-    let kinds = account_for(&assembly.kinds, &plan, &contents.unlisted, &surveyed);
+    let kinds = account_for(&assembly.kinds, &plan, &contents, &surveyed);
     if let Some(fault) = nothing_usable(&kinds) {
         return Ok(EnvEnd::Nothing(fault));
     }
@@ -66,6 +68,7 @@ async fn assemble_and_publish(store: &dyn Store, assembly: Assembly) -> Result<E
 struct Contents {
     indexes: Vec<IndexRef>,
     unlisted: Vec<(Kind, Unlisted)>,
+    left_out: BTreeMap<Kind, LeftOut>,
     outcomes: Vec<Key>,
     tasks: u64,
 }
@@ -73,7 +76,12 @@ struct Contents {
 impl Contents {
     fn of(run: &EnvRun) -> Self {
         let (mut indexes, mut unlisted, mut outcomes, mut tasks) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut left_out: BTreeMap<Kind, LeftOut> = BTreeMap::new();
         for (by, chosen) in run.chosen() {
+            for (kind, rules) in &chosen.left_out {
+                let summed = left_out.entry(kind.clone()).or_default();
+                rules.iter().for_each(|(rule, n)| *summed.entry(rule.clone()).or_default() += n);
+            }
             indexes.extend(chosen.indexes.iter().cloned());
             unlisted.extend(chosen.unlisted.iter().map(|slice| (by.clone(), slice.clone())));
             outcomes.extend(chosen.key.clone());
@@ -82,7 +90,7 @@ impl Contents {
         indexes.sort_by(|a, b| order(&a.by, &a.shard, &a.kind).cmp(&order(&b.by, &b.shard, &b.kind)));
         unlisted.sort_by(|(a, x), (b, y)| order(a, &x.shard, a).cmp(&order(b, &y.shard, b)));
         outcomes.sort_unstable();
-        Self { indexes, unlisted, outcomes, tasks }
+        Self { indexes, unlisted, left_out, outcomes, tasks }
     }
 
     fn outcomes_hash(&self) -> Hash {
@@ -138,22 +146,16 @@ async fn read_base(store: &dyn Store, plan: &EnvPlan) -> Option<Manifest> {
 }
 
 /// Every kind, with what became of it.
-fn account_for(
-    kinds: &[Kind],
-    plan: &EnvPlan,
-    unlisted: &[(Kind, Unlisted)],
-    surveyed: &Survey,
-) -> Vec<KindReport> {
+fn account_for(kinds: &[Kind], plan: &EnvPlan, contents: &Contents, surveyed: &Survey) -> Vec<KindReport> {
     let mut seen: Vec<Kind> = kinds.to_vec();
     // A kind that this program's table does not have (any more) but the run captured is accounted for all the same.
     seen.extend(surveyed.counts.keys().filter(|kind| !kinds.contains(kind)).cloned());
-    let slices_of = |kind: &Kind| {
-        unlisted.iter().map(|(_, slice)| slice).filter(|slice| slice.kinds.contains(kind)).collect()
-    };
-    seen.iter().map(|kind| account_for_kind(kind, plan, slices_of(kind), surveyed)).collect()
+    seen.iter().map(|kind| account_for_kind(kind, plan, contents, surveyed)).collect()
 }
 
-fn account_for_kind(kind: &Kind, plan: &EnvPlan, slices: Vec<&Unlisted>, surveyed: &Survey) -> KindReport {
+fn account_for_kind(kind: &Kind, plan: &EnvPlan, contents: &Contents, surveyed: &Survey) -> KindReport {
+    let slices = contents.unlisted.iter().map(|(_, slice)| slice).filter(|slice| slice.kinds.contains(kind));
+    let slices: Vec<_> = slices.collect();
     let counted = surveyed.counts.get(kind).copied().unwrap_or_default();
     let gaps = slices.iter().filter(|slice| slice.standing.is_gap()).count() as u64;
     let mut report = KindReport {
@@ -163,6 +165,7 @@ fn account_for_kind(kind: &Kind, plan: &EnvPlan, slices: Vec<&Unlisted>, surveye
         fault: None,
         permission: None,
         rule: None,
+        left_out: contents.left_out.get(kind).cloned().unwrap_or_default(),
     };
     if let Some(rule) = plan.excluded.get(kind) {
         report.standing = Standing::Excluded;

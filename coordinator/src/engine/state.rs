@@ -13,7 +13,7 @@ use lakehold_proto::clock::Tick;
 use lakehold_proto::fault::{Class, Fault, FaultRecord};
 use lakehold_proto::format::IndexRef;
 use lakehold_proto::ids::{Kind, Nonce, RunId, TaskId, TraceId};
-use lakehold_proto::outcome::{Figures, Outcome, Standing, Unlisted, Verdict};
+use lakehold_proto::outcome::{Figures, LeftOut, Outcome, Standing, Unlisted, Verdict};
 use lakehold_proto::plan::{BaseRef, EnvPlan, Plan};
 use lakehold_proto::queue::QueueName;
 use lakehold_proto::store::Key;
@@ -70,6 +70,8 @@ pub struct Chosen {
     pub indexes: Vec<IndexRef>,
     /// What could not be listed.
     pub unlisted: Vec<Unlisted>,
+    /// What rules left out.
+    pub left_out: BTreeMap<Kind, LeftOut>,
 }
 
 impl EnvRun {
@@ -390,7 +392,12 @@ fn choose(outcome: &Outcome, spec: &TaskSpec, key: Key, base: Option<&BaseRef>) 
         Verdict::Failed { fault } => {
             Chosen { key: Some(key), ..lost(spec, fault.clone(), outcome.trace, base) }
         }
-        _ => Chosen { key: Some(key), indexes: outcome.indexes.clone(), unlisted: outcome.unlisted.clone() },
+        _ => Chosen {
+            key: Some(key),
+            indexes: outcome.indexes.clone(),
+            unlisted: outcome.unlisted.clone(),
+            left_out: outcome.left_out.clone(),
+        },
     }
 }
 

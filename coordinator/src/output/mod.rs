@@ -38,10 +38,10 @@ pub fn print(text: &str) -> Result<()> {
     print_bytes(text.as_bytes())
 }
 
-/// Writes bytes to standard output as they are. See [`print`].
+/// Writes bytes to standard output as they are. See [`print()`].
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub fn print_bytes(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -61,7 +61,7 @@ pub fn say(text: &str) {
 /// Writes a document in one of the formats for programs.
 ///
 /// # Errors
-/// Those of [`print`].
+/// Those of [`print()`].
 pub fn document(format: Format, document: &impl Serialize) -> Result<()> {
     let bug = |e: &dyn std::fmt::Display| Fault::new(Class::Bug, "output.encode", "write a document", e);
     let text = match format {

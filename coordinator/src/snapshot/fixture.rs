@@ -82,6 +82,7 @@ impl Site {
             fault: None,
             permission: None,
             rule: None,
+            left_out: Default::default(),
         };
         for seed in seeds {
             let kind = Kind::of(seed.kind);

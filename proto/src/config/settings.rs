@@ -76,7 +76,7 @@ pub struct Effective {
 /// without those either, there are no environments, which the verbs that only read a store do not need.
 ///
 /// # Errors
-/// `Config`: the first thing that is wrong, with advice; see [`find`], [`parse`] and [`check`].
+/// `Config`: the first thing that is wrong, with advice; see [`find()`], [`parse()`] and [`check()`].
 pub fn load(asked: &Asked, around: &Surroundings) -> Result<Settings> {
     let settings = read(asked, around)?;
     let folder = settings.folder(around);
@@ -91,7 +91,7 @@ pub fn load(asked: &Asked, around: &Surroundings) -> Result<Settings> {
     })
 }
 
-/// Like [`load`], but hands back all that [`check`] finds instead of the first.
+/// Like [`load`], but hands back all that [`check()`] finds instead of the first.
 ///
 /// # Errors
 /// As [`load`], when the file cannot be read at all.
@@ -131,7 +131,7 @@ impl Settings {
         check(&self.config, &self.folder(around))
     }
 
-    /// Reads the configuration without refusing what [`check`] finds: for `config validate`.
+    /// Reads the configuration without refusing what [`check()`] finds: for `config validate`.
     ///
     /// # Errors
     /// As [`load`], when the file cannot be read at all.

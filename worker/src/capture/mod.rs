@@ -20,7 +20,7 @@ use lakehold_proto::clock::{SharedClock, Tick};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{Entry, Gap, IndexDraft, Part, Role, content_of};
 use lakehold_proto::ids::{Kind, SnapshotId};
-use lakehold_proto::outcome::{Outcome, Standing, Unlisted, Verdict};
+use lakehold_proto::outcome::{LeftOut, Outcome, Standing, Unlisted, Verdict};
 use lakehold_proto::plan::EnvPlan;
 use lakehold_proto::store::SharedStore;
 use lakehold_proto::task::{Assignment, Shard, TaskSpec};
@@ -61,6 +61,7 @@ pub struct Capture {
     packer: Packer,
     entries: BTreeMap<Kind, HashMap<String, Entry>>,
     unlisted: Vec<Unlisted>,
+    left_out: BTreeMap<Kind, LeftOut>,
     children: Vec<TaskSpec>,
     meter: Arc<Meter>,
 }
@@ -84,6 +85,7 @@ impl Capture {
             packer: Packer::new(around.store.clone()),
             entries: BTreeMap::new(),
             unlisted: Vec::new(),
+            left_out: BTreeMap::new(),
             children: Vec::new(),
             meter: Arc::new(Meter::new(Arc::clone(&around.done))),
             around,
@@ -180,6 +182,11 @@ impl Capture {
         self.unlisted.push(Unlisted { kinds, shard, standing, fault, permission, last_good, trace });
     }
 
+    /// Counts an item that was seen and is left out by a rule of the source's table, such as what the platform makes itself.
+    pub fn leave_out(&mut self, kind: &Kind, rule: &str) {
+        *self.left_out.entry(kind.clone()).or_default().entry(rule.to_owned()).or_default() += 1;
+    }
+
     /// Asks for a task. The same task asked for twice is one task.
     pub fn child(&mut self, child: TaskSpec) {
         if !self.children.contains(&child) {
@@ -231,6 +238,7 @@ impl Capture {
             verdict,
             indexes,
             unlisted: if failed { Vec::new() } else { self.unlisted },
+            left_out: if failed { BTreeMap::new() } else { self.left_out },
             children: if failed { Vec::new() } else { self.children },
             interim: None,
             figures,

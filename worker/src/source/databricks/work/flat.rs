@@ -107,7 +107,7 @@ async fn list_pages(
         for raw in page {
             let item = Item::read(row, one_line(raw.get()));
             if let Some(builtin) = item.skipped(row) {
-                tracing::debug!(kind = row.name, name = item.name, rule = builtin.why, "excluded by rule");
+                capture.leave_out(&row.kind(), builtin.why);
                 continue;
             }
             walk_into(work, capture, row, &item);

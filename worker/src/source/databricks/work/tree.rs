@@ -201,8 +201,8 @@ impl Walk {
                     let key = path::text(&value, "object_id").unwrap_or_default();
                     self.leaves.take(capture, key, line).await?;
                 }
-                Entry::Excluded(rule) => tracing::debug!(path = at, rule, "excluded by rule"),
-                Entry::Repo | Entry::Leaf(_) | Entry::Bare(_) => {}
+                Entry::Excluded(rule) if taken => capture.leave_out(&Kind::of("workspace_file"), rule),
+                Entry::Repo | Entry::Leaf(_) | Entry::Bare(_) | Entry::Excluded(_) => {}
             }
         }
         Ok(())
