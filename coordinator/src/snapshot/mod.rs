@@ -8,6 +8,7 @@ pub mod survey;
 #[cfg(test)]
 mod tests;
 
+use futures::TryStreamExt as _;
 use lakehold_proto::fault::Result;
 use lakehold_proto::format::{Index, IndexRef, Page, PageRef, read_page};
 use lakehold_proto::ids::{EnvName, Hash, SnapshotId};
@@ -55,18 +56,22 @@ pub struct ListedSnapshot {
     pub snapshot: SnapshotId,
 }
 
-/// The snapshots of an environment, oldest first. One folder is one snapshot if and only if its manifest is there, which
-/// whoever reads it finds out; nothing but a commit ever makes such a folder.
+/// The snapshots of an environment, oldest first: one for each manifest. A folder without one is none.
 ///
 /// # Errors
 /// The store's.
 pub async fn list(store: &dyn Store, environment: &EnvName) -> Result<Vec<ListedSnapshot>> {
-    let folders = store.list_folders(&format!("snapshots/{environment}/")).await?;
-    let parse = |folder: &String| {
-        let (time, id) = folder.split_once('-')?;
+    let prefix = format!("snapshots/{environment}/");
+    let parse = |key: Key| {
+        let (time, id) =
+            key.as_str().strip_prefix(&prefix)?.strip_suffix("/manifest.json")?.split_once('-')?;
         Some(ListedSnapshot { time: time.to_owned(), snapshot: id.parse().ok()? })
     };
-    let mut listed: Vec<_> = folders.iter().filter_map(parse).collect();
+    let mut listed: Vec<_> = store
+        .list(&prefix)
+        .try_filter_map(|listed| std::future::ready(Ok(parse(listed.key))))
+        .try_collect()
+        .await?;
     listed.sort_unstable();
     Ok(listed)
 }

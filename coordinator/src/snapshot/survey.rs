@@ -59,12 +59,12 @@ pub async fn survey(store: &dyn Store, pages: &[PageRef], against: Option<Agains
         let mut lines = Vec::new();
         each(store, pages, |kind, entry| lines.extend(range.keep(Line::new(kind, entry)))).await?;
         lines.extend(unknown.lines.iter().filter(|line| range.holds(&line.root)).cloned());
-        lines.sort_unstable_by_key(|line| line.root.precedence());
+        lines.sort_by_key(|line| line.root.precedence());
         lines.dedup_by_key(|line| line.root.id);
         let mut before = Vec::new();
         each(store, base_pages, |kind, entry| before.extend(range.keep(Line::base(kind, entry, &unknown))))
             .await?;
-        before.sort_unstable_by_key(|line| line.root.precedence());
+        before.sort_by_key(|line| line.root.precedence());
         before.dedup_by_key(|line| line.root.id);
         lines.iter().for_each(|line| root.push(&line.root));
         count(&lines, &before, against, &mut survey.counts);

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{Entry, IndexRef, content_of};
-use lakehold_proto::ids::{EnvName, Hash, SnapshotId};
-use lakehold_proto::manifest::Manifest;
+use lakehold_proto::ids::{EnvName, Hash, Kind, SnapshotId};
+use lakehold_proto::manifest::{KindReport, Manifest};
 use lakehold_proto::store::{Key, SharedStore};
 
 use super::{Damage, Verdict, finding};
-use crate::snapshot::survey::survey;
+use crate::snapshot::survey::{Survey, survey};
 use crate::snapshot::{ListedSnapshot, index, page, read_manifest};
 
 /// What the first round found.
@@ -44,6 +44,7 @@ impl Contents {
             environment: environment.clone(),
             snapshot: listed.snapshot,
             time: listed.time.clone(),
+            manifest_sha256: None,
             items: 0,
             sound: true,
         };
@@ -54,6 +55,7 @@ impl Contents {
             }
             Ok((manifest, hash)) => {
                 self.manifests.insert(key.clone(), hash);
+                verdict.manifest_sha256 = Some(hash);
                 verdict.items = manifest.totals().items;
                 verdict.sound = self.read_all(store, &key, environment, listed, &manifest).await?;
                 self.snapshots.push(Arc::new(manifest));
@@ -157,7 +159,15 @@ impl Contents {
 
     async fn check_root(&mut self, store: &SharedStore, key: &Key, manifest: &Manifest) -> Result<()> {
         match finding(survey(&**store, &manifest.pages, None).await)? {
-            Ok(found) if found.content_root == manifest.content_root => {}
+            Ok(found) if found.content_root == manifest.content_root => {
+                if let Some(kind) = miscounted(manifest, &found) {
+                    self.hurt(
+                        key,
+                        "manifest.counts",
+                        format!("its counts of kind {kind} are not those of its items"),
+                    );
+                }
+            }
             Ok(found) => {
                 let detail = format!(
                     "its items hash to {}, not to its content root {}",
@@ -197,7 +207,10 @@ fn check_entry(entry: &Entry) -> Result<()> {
     if entry.content != content_of(&entry.parts) {
         return wrong("its content hash is not that of its parts".into());
     }
-    for part in &entry.parts {
+    for (at, part) in entry.parts.iter().enumerate() {
+        if entry.parts[..at].iter().any(|earlier| earlier.role == part.role) {
+            return wrong(format!("it has two parts of the role {}", part.role.word()));
+        }
         let size: u64 = part.frames.iter().map(|frame| frame.size).fold(0, u64::saturating_add);
         if size != part.size {
             return wrong(format!("its {} has {} bytes and frames of {size}", part.role.word(), part.size));
@@ -209,4 +222,17 @@ fn check_entry(entry: &Entry) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A kind whose report does not count what its indexes hold.
+fn miscounted(manifest: &Manifest, found: &Survey) -> Option<Kind> {
+    let differs = |report: &&KindReport| {
+        let held = found.counts.get(&report.kind).copied().unwrap_or_default();
+        let said = &report.counts;
+        (said.items, said.gaps, said.degraded, said.bytes)
+            != (held.items, held.gaps, held.degraded, held.bytes)
+    };
+    let unsaid = |kind: &&Kind| manifest.kinds.iter().all(|report| report.kind != **kind);
+    let reported = manifest.kinds.iter().find(differs).map(|report| report.kind.clone());
+    reported.or_else(|| found.counts.keys().find(unsaid).cloned())
 }

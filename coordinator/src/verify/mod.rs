@@ -85,6 +85,9 @@ pub struct Verdict {
     pub snapshot: SnapshotId,
     /// Its time.
     pub time: String,
+    /// The hash of its manifest, to be kept elsewhere: nothing in the store can prove the newest one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_sha256: Option<Hash>,
     /// Items in it.
     pub items: u64,
     /// Whether all of it that was looked at is sound.

@@ -23,6 +23,9 @@ pub const PAGE_SCHEMA: &str = "lakehold.page/v1";
 /// Longest line a reader accepts: an entry of a 500 MB file in frames of 256 KiB, with room.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 
+/// The largest window, as a power of two, that a reader grants an index: eight megabytes.
+const WINDOW_LOG: u32 = 23;
+
 /// Which side of an item a part is: they are fetched at different times and stored apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -255,7 +258,9 @@ impl IndexRef {
     pub fn read(&self, bytes: &[u8]) -> Result<Index> {
         let index = read_index(bytes)?;
         let header = &index.header;
-        let agree = header.kind == self.kind && header.shard == self.shard && header.entries == self.entries;
+        let held = index.entries.iter().all(|entry| header.shard.holds(&entry.key));
+        let agree =
+            held && header.kind == self.kind && header.shard == self.shard && header.entries == self.entries;
         if !agree || bytes.len() as u64 != self.size {
             return Err(damaged(format!("read index {}", self.sha256), "it is not what its page says it is"));
         }
@@ -471,7 +476,9 @@ where
         schema: String,
     }
     let context = "read an index";
-    let decoder = zstd::stream::Decoder::with_buffer(bytes).map_err(|e| damaged(context, e))?;
+    let mut decoder = zstd::stream::Decoder::with_buffer(bytes).map_err(|e| damaged(context, e))?;
+    decoder.window_log_max(WINDOW_LOG).map_err(|e| damaged(context, e))?;
+    let decoder = decoder.single_frame();
     let mut reader = BufReader::new(decoder);
     let mut header = None;
     let mut line = Vec::new();

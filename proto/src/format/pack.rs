@@ -39,7 +39,7 @@ impl Frame {
     /// `Integrity` when it claims what no writer writes.
     pub fn check(&self) -> Result<()> {
         let sound = self.offset >= PACK_MAGIC.len() as u64
-            && self.length <= MAX_SEALED
+            && (1..=MAX_SEALED).contains(&self.length)
             && self.size <= MAX_FRAME
             && self.offset.checked_add(self.length).is_some();
         let Self { offset, length, size, .. } = self;
