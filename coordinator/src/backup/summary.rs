@@ -203,8 +203,9 @@ impl EnvSummary {
                 kind.fault.as_ref().map_or(String::new(), |fault| format!(": {}", shown(&fault.message)));
             let needs =
                 kind.permission.as_ref().map_or(String::new(), |permission| format!(" (needs {permission})"));
-            let gaps = count(kind.counts.gaps + kind.counts.unlisted);
-            *text += &format!("{name}: {gaps} gaps of kind {}{needs}{why}\n", kind.kind);
+            let gaps = kind.counts.gaps + kind.counts.unlisted;
+            let noun = if gaps == 1 { "gap" } else { "gaps" };
+            *text += &format!("{name}: {} {noun} of kind {}{needs}{why}\n", count(gaps), kind.kind);
         }
         let left_out: u64 = snapshot.kinds.iter().flat_map(|kind| kind.left_out.values()).sum();
         if left_out > 0 {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use clap::Args;
 use lakehold_proto::address::{Address, ItemAddress};
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::format::{Entry, IndexRef};
+use lakehold_proto::format::{Entry, Gap, IndexRef};
 use lakehold_proto::ids::Kind;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::Standing;
@@ -34,7 +34,7 @@ pub struct LsArgs {
     /// Also show size, stamp, gaps and key
     #[arg(short, long)]
     pub long: bool,
-    /// Only items of which something is missing
+    /// Only items of which something is missing, and why
     #[arg(long)]
     pub gaps: bool,
 }
@@ -114,6 +114,7 @@ fn takes(args: &LsArgs, entry: &Entry) -> bool {
 struct Lines {
     format: Format,
     long: bool,
+    reasons: bool,
     head: Value,
     base: String,
     shown: u64,
@@ -124,6 +125,7 @@ impl Lines {
         Self {
             format,
             long: args.long,
+            reasons: args.gaps,
             head: json!({
                 "schema": "lakehold.items/v1",
                 "environment": manifest.environment,
@@ -199,8 +201,11 @@ impl Lines {
 
     fn row(&self, kind: &Kind, entry: &Entry) -> String {
         let name = escaped(&entry.name);
+        let reasons: String =
+            if self.reasons { entry.gaps.iter().map(reason).collect() } else { String::new() };
         if !self.long {
-            return format!("{kind:<24} {name}{}\n", if entry.gaps.is_empty() { "" } else { "  (gap)" });
+            let mark = if entry.gaps.is_empty() { "" } else { "  (gap)" };
+            return format!("{kind:<24} {name}{mark}\n{reasons}");
         }
         let state = match (entry.gaps.is_empty(), entry.degraded.is_empty()) {
             (false, _) => "gap",
@@ -209,8 +214,17 @@ impl Lines {
         };
         let version = entry.version.as_deref().map_or_else(|| "-".into(), escaped);
         let key = if entry.key == entry.name { "=".into() } else { escaped(&entry.key) };
-        format!("{kind:<24} {:>10} {state:<10} {version:<26} {key:<20} {name}\n", bytes(entry.bytes()))
+        format!(
+            "{kind:<24} {:>10} {state:<10} {version:<26} {key:<20} {name}\n{reasons}",
+            bytes(entry.bytes())
+        )
     }
+}
+
+/// Why a side of an item is missing, and where it is to be had.
+fn reason(gap: &Gap) -> String {
+    let last = gap.last_good.map_or(String::new(), |last| format!("  (last in snapshot {})", last.short()));
+    format!("{:<24} {}: {}{last}\n", "", gap.role.word(), escaped(&gap.fault.message))
 }
 
 #[cfg(test)]
