@@ -110,6 +110,16 @@ async fn what_is_no_workspace_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_server_that_lacks_a_call_can_still_be_read() {
+    let body = r#"{"error_code":"ENDPOINT_NOT_FOUND","message":"no such API"}"#;
+    let absent = answer("404 Not Found", "Content-Type: application/json\r\n", body);
+    let server = Scripted::start(vec![absent; 4]).await;
+    let found = probe(&client(settings(&server.url)), &meter()).await.unwrap();
+    assert_eq!((found.identity.admin, found.facts.contains_key(FACT_METASTORE_UNKNOWN)), (None, true));
+    assert!(found.warnings.iter().any(|warning| warning.contains("who asks is not known")), "{:?}", found.warnings);
+}
+
+#[tokio::test]
 async fn a_host_that_does_not_answer_is_given_up_soon() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("http://{}", listener.local_addr().unwrap());

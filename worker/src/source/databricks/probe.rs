@@ -82,6 +82,12 @@ pub async fn probe(client: &Client, meter: &Arc<Meter>) -> Result<Probe> {
     }
 }
 
+/// Whether a refusal has the shape of the vendor's API: an absent call of a server that knows the others.
+fn speaks_the_api(fault: &Fault) -> bool {
+    let named = fault.http.as_ref().is_some_and(|refusal| refusal.code.is_some());
+    named && matches!(fault.code, "http.absent" | "http.unsupported")
+}
+
 struct Asking<'a> {
     client: &'a Client,
     meter: &'a Arc<Meter>,
@@ -112,13 +118,24 @@ impl Asking<'_> {
                 "check that the host is a Databricks workspace and not an account console or something else",
             )
         };
-        let answer = self.client.json_within(&request, self.meter, RETRIES).await;
-        let (body, org) = answer.map_err(|fault| match fault.code {
-            "http.absent" | "http.not-json" | "http.unsupported" | "http.refused" => {
-                no_workspace(&fault.detail)
+        let (body, org) = match self.client.json_within(&request, self.meter, RETRIES).await {
+            Ok(answer) => answer,
+            // A server that speaks the API and lacks this call can still be read; nobody can say how completely.
+            Err(fault) if speaks_the_api(&fault) => {
+                probe
+                    .warnings
+                    .push(format!("who asks is not known ({}): lists may silently be short", fault.detail));
+                return Ok(Vec::new());
             }
-            _ => fault.while_doing(DOING),
-        })?;
+            Err(fault) => {
+                return Err(match fault.code {
+                    "http.absent" | "http.not-json" | "http.unsupported" | "http.refused" => {
+                        no_workspace(&fault.detail)
+                    }
+                    _ => fault.while_doing(DOING),
+                });
+            }
+        };
         let me: Me =
             serde_json::from_slice(&body).map_err(|_| no_workspace(&"it answers as no workspace does"))?;
         if let Some(id) = org.or_else(|| self.client.settings().workspace_id.clone()) {
@@ -177,9 +194,12 @@ impl Asking<'_> {
             };
         let metastore = match found {
             Ok(metastore) => metastore,
-            Err(fault) if matches!(fault.class, Class::Unsupported | Class::Absent) => return Ok(()),
-            Err(fault) if fault.class == Class::Denied && fault.code == "http.denied" => {
-                probe.warnings.push("which metastore the workspace uses may not be seen".into());
+            Err(fault) if fault.code == "http.not-enabled" => return Ok(()),
+            Err(fault)
+                if fault.code == "http.denied"
+                    || matches!(fault.class, Class::Unsupported | Class::Absent) =>
+            {
+                probe.warnings.push("which metastore the workspace uses cannot be seen".into());
                 probe.facts.insert(FACT_METASTORE_UNKNOWN.into(), fault.to_string());
                 return Ok(());
             }
