@@ -160,6 +160,10 @@ fn hash_of(token: &str) -> u64 {
     hasher.finish()
 }
 
+/// An answer without its list is an empty one, as the vendor's encoding has it; but an empty one is short. Whatever else
+/// answers in the workspace's place must not be taken for a list of nothing.
+const EMPTY: usize = 4096;
+
 /// The items of one answer, and the token of the next page.
 fn read_page(body: &Bytes, items: &str, request: &Request) -> Result<(Page, Option<String>)> {
     let wrong = |what: &str| {
@@ -177,6 +181,9 @@ fn read_page(body: &Bytes, items: &str, request: &Request) -> Result<(Page, Opti
         Some(list) => serde_json::from_str::<Option<Page>>(list.get())
             .map_err(|_| wrong(&format!("{items} is no array")))?
             .unwrap_or_default(),
+        None if body.len() > EMPTY || answer.contains_key("error_code") => {
+            return Err(wrong(&format!("the answer ({} bytes) has no {items}", body.len())));
+        }
         None => Page::new(),
     };
     let token = match answer.get("next_page_token") {
@@ -215,6 +222,10 @@ mod tests {
             assert_eq!(page(empty, "jobs").unwrap(), (vec![], None), "{empty}");
         }
         for strange in ["[]", "null", r#""x""#, r#"{"jobs":{}}"#, r#"{"jobs":"x"}"#, r#"{"jobs":0}"#] {
+            assert_eq!(page(strange, "jobs").unwrap_err().code, "http.not-a-list", "{strange}");
+        }
+        let long = format!(r#"{{"data":"{}"}}"#, "x".repeat(EMPTY)).leak();
+        for strange in [long, r#"{"error_code":"INTERNAL_ERROR","message":"with status 200"}"#] {
             assert_eq!(page(strange, "jobs").unwrap_err().code, "http.not-a-list", "{strange}");
         }
         assert_eq!(page(r#"{"jobs":[],"next_page_token":7}"#, "jobs").unwrap_err().code, "http.not-a-list");

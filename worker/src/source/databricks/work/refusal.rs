@@ -11,7 +11,8 @@ use crate::capture::Capture;
 /// Where a slice stands whose listing ended in `fault`.
 pub(super) fn standing(fault: &Fault) -> Standing {
     match (fault.class, fault.code) {
-        (Class::Denied, _) => Standing::Forbidden,
+        // Being unknown, or led to a login page, is no right that is missing on this kind: nothing can be said about it.
+        (Class::Denied, "http.denied") => Standing::Forbidden,
         (Class::Unsupported, "http.not-enabled") => Standing::NotEnabled,
         (Class::Unsupported, "http.unsupported") => Standing::Unsupported,
         _ => Standing::Failed,
@@ -71,6 +72,8 @@ mod tests {
     fn only_what_the_server_says_of_itself_is_not_a_failure() {
         let of = |class, code| standing(&Fault::new(class, code, "x", "y"));
         assert_eq!(of(Class::Denied, "http.denied"), Standing::Forbidden);
+        assert_eq!(of(Class::Denied, "http.unauthenticated"), Standing::Failed);
+        assert_eq!(of(Class::Denied, "http.login-page"), Standing::Failed);
         assert_eq!(of(Class::Unsupported, "http.not-enabled"), Standing::NotEnabled);
         assert_eq!(of(Class::Unsupported, "http.unsupported"), Standing::Unsupported);
         assert_eq!(of(Class::Unsupported, "http.too-large"), Standing::Failed);

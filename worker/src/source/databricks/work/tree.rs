@@ -12,6 +12,7 @@ use futures::{FutureExt as _, TryStreamExt as _};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::Role;
 use lakehold_proto::ids::Kind;
+use lakehold_proto::outcome::Standing;
 use lakehold_proto::task::{Bucket, Shard, TaskSpec};
 use serde_json::Value;
 
@@ -262,7 +263,7 @@ impl Walk {
         if directory == self.root && fault.class.may_retry() {
             return Err(fault.while_doing("list a directory of the workspace"));
         }
-        let permission = (fault.class == Class::Denied).then(|| "CAN_READ on the directory".to_owned());
+        let permission = (standing == Standing::Forbidden).then(|| "CAN_READ on the directory".to_owned());
         // The whole tree goes by the empty scope, as every other kind does.
         let shard = if directory == "/" { Shard::whole() } else { Shard::under(directory) };
         capture.unlisted(self.work.subtree_of_tree(), shard, standing, &fault, permission);
