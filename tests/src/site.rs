@@ -9,7 +9,7 @@ use lakehold::embedded::{Embedded, Parts};
 use lakehold::engine::drive::EnvEnd;
 use lakehold::engine::view::RunView;
 use lakehold::snapshot;
-use lakehold_proto::clock::SystemClock;
+use lakehold_proto::clock::{SharedClock, SystemClock};
 use lakehold_proto::fault::{Fault, Result};
 use lakehold_proto::format::{Entry, read_located};
 use lakehold_proto::ids::{EnvName, Kind};
@@ -56,16 +56,20 @@ impl Site {
 
     /// The engine on the site's own store.
     pub fn engine(&self) -> Embedded {
-        self.engine_on(Arc::clone(&self.store))
+        self.engine_on(Arc::clone(&self.store), SystemClock::shared())
+    }
+
+    /// The engine on the site's own store, with a clock of its own.
+    pub fn engine_at(&self, clock: SharedClock) -> Embedded {
+        self.engine_on(Arc::clone(&self.store), clock)
     }
 
     /// The engine on the site's store, which fails as told.
     pub fn engine_with(&self, faults: Vec<Misbehaviour>) -> Embedded {
-        self.engine_on(Arc::new(FaultyStore::new(Arc::clone(&self.store), faults)))
+        self.engine_on(Arc::new(FaultyStore::new(Arc::clone(&self.store), faults)), SystemClock::shared())
     }
 
-    fn engine_on(&self, store: SharedStore) -> Embedded {
-        let clock = SystemClock::shared();
+    fn engine_on(&self, store: SharedStore, clock: SharedClock) -> Embedded {
         Embedded::start(Parts {
             store,
             directory: Some(self.directory()),

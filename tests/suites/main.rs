@@ -9,6 +9,9 @@
 
 mod client;
 mod engine;
+mod hostile;
+mod killed;
 mod schedules;
 mod source;
+mod usage;
 mod workspace;

@@ -268,8 +268,11 @@ impl Engine {
     /// A worker could not write. Whoever asks the store himself gets the reason.
     async fn why_not_writable(&self, plan: &Plan) -> Fault {
         let probe = Key::write_probe(plan.run, Nonce::random());
+        // Large enough not to fit where nothing else does.
+        let body = bytes::Bytes::from_static(&[0; 64 * 1024]);
         let hint = "nothing is lost: mend the store and run the same command with --resume";
-        match self.store.put_new(&probe, bytes::Bytes::new()).await {
+        match self.store.put_new(&probe, body).await {
+            Err(fault) if fault.hint.is_some() => fault.while_doing("store an outcome"),
             Err(fault) => fault.while_doing("store an outcome").hint(hint),
             Ok(_) => {
                 let detail = "a worker cannot write to the store, though this coordinator can";

@@ -84,7 +84,7 @@ impl Key {
         format!("runs/{}/started/", run.digits())
     }
 
-    /// `runs/<run>/probes/<nonce>`: an empty object, written only to learn why nothing else can be.
+    /// `runs/<run>/probes/<nonce>`: an object of zeros, written only to learn why nothing else can be.
     pub fn write_probe(run: RunId, nonce: Nonce) -> Self {
         Self(format!("runs/{}/probes/{nonce}", run.digits()))
     }

@@ -116,7 +116,11 @@ async fn a_server_that_lacks_a_call_can_still_be_read() {
     let server = Scripted::start(vec![absent; 4]).await;
     let found = probe(&client(settings(&server.url)), &meter()).await.unwrap();
     assert_eq!((found.identity.admin, found.facts.contains_key(FACT_METASTORE_UNKNOWN)), (None, true));
-    assert!(found.warnings.iter().any(|warning| warning.contains("who asks is not known")), "{:?}", found.warnings);
+    assert!(
+        found.warnings.iter().any(|warning| warning.contains("who asks is not known")),
+        "{:?}",
+        found.warnings
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,250 @@
+//! The real binary, run as a person runs it: configuration, token and store in a directory of their own.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use lakehold_proto::clock::{SharedClock, SystemClock};
+use lakehold_proto::outcome::Outcome;
+use lakehold_sim::Sim;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// No condition of a test may take longer, on however loaded a machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// See the module. Its directory is kept when a test fails, so that one can look at it.
+pub struct Program {
+    pub dir: TempDir,
+    started: std::cell::Cell<u32>,
+}
+
+/// A process of the binary; killed when dropped.
+pub struct Running {
+    child: Child,
+    typed: String,
+    out: PathBuf,
+    pub err: PathBuf,
+}
+
+/// How a process of the binary ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub typed: String,
+    /// `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+/// The binary beside this test's own executable.
+pub fn binary() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let beside = own.parent().and_then(Path::parent).unwrap().join("lakehold");
+    assert!(beside.is_file(), "{} is not there: run `cargo build --release -p lakehold`", beside.display());
+    beside
+}
+
+impl Program {
+    /// A configuration of `environments`: names and hosts, all with `token`.
+    pub fn new(environments: &[(&str, &str)], token: &str) -> Self {
+        let mut dir = tempfile::tempdir().unwrap();
+        dir.disable_cleanup(true);
+        let program = Self { dir, started: std::cell::Cell::new(0) };
+        program.token(token);
+        let mut config = String::from("version: 1\nstore: store\nenvironments:\n");
+        for (name, host) in environments {
+            let token = program.path("token");
+            config += &format!(
+                "  {name}:\n    databricks:\n      host: {host}\n      token: \"file:{}\"\n",
+                token.display()
+            );
+        }
+        program.configure(&config);
+        program
+    }
+
+    /// A configuration of `prod`, which is the first workspace of `sim`.
+    pub fn of(sim: &Sim) -> Self {
+        Self::new(&[("prod", &sim.url(0))], sim.token())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes another token.
+    pub fn token(&self, token: &str) {
+        std::fs::write(self.path("token"), token).unwrap();
+    }
+
+    /// Writes another configuration.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.path("lakehold.yaml"), text).unwrap();
+    }
+
+    /// Starts `lakehold -c … <typed>`; words are parted by blanks. Nothing of this process's environment reaches it.
+    pub fn start(&self, typed: &str) -> Running {
+        self.start_words(&typed.split(' ').collect::<Vec<_>>())
+    }
+
+    /// The same of words that hold blanks.
+    pub fn start_words(&self, words: &[&str]) -> Running {
+        let number = self.started.replace(self.started.get() + 1);
+        let (out, err) = (self.path(&format!("out-{number}")), self.path(&format!("err-{number}")));
+        let mut command = Command::new(binary());
+        command
+            .arg("-c")
+            .arg(self.path("lakehold.yaml"))
+            .args(words)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.dir.path())
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap());
+        Running { child: command.spawn().unwrap(), typed: words.join(" "), out, err }
+    }
+
+    /// Runs `lakehold -c … <typed>` to its end.
+    pub async fn run(&self, typed: &str) -> Ran {
+        self.start(typed).end().await
+    }
+
+    /// Runs a backup that must end with `code`, and answers what it says of `prod`.
+    pub async fn backup(&self, typed: &str, code: i32) -> Value {
+        let ran = self.run(format!("backup -o json {typed}").trim_end()).await;
+        assert_eq!(ran.code, Some(code), "{ran:#?}");
+        ran.json()["environments"]["prod"].clone()
+    }
+
+    /// The outcomes in the store, of all its runs.
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for run in folders(&self.path("store/runs")) {
+            for task in folders(&run.join("outcomes")) {
+                let files = std::fs::read_dir(&task).unwrap().map(|file| file.unwrap().path());
+                outcomes
+                    .extend(files.map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()));
+            }
+        }
+        outcomes
+    }
+
+    /// The manifests in the store, of all environments.
+    pub fn manifests(&self) -> Vec<PathBuf> {
+        let snapshots = folders(&self.path("store/snapshots"));
+        let all = snapshots.iter().flat_map(|environment| folders(environment));
+        all.map(|snapshot| snapshot.join("manifest.json")).filter(|path| path.is_file()).collect()
+    }
+
+    /// The runs in the store: those whose plan is there whole.
+    pub fn runs(&self) -> usize {
+        folders(&self.path("store/runs")).iter().filter(|run| run.join("plan.json").is_file()).count()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.dir.disable_cleanup(std::thread::panicking());
+    }
+}
+
+impl Running {
+    /// Ends it as the kernel does: nothing of it runs any more when this returns.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        let ended = self.child.wait().unwrap();
+        assert_eq!(ended.code(), None, "`{}` ended by itself before it was killed", self.typed);
+    }
+
+    /// Sends Ctrl-C.
+    pub fn interrupt(&self) {
+        let sent =
+            Command::new("sh").args(["-c", "kill -INT $0", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until `condition` holds, while it runs.
+    pub async fn until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
+        let (typed, said) = (self.typed.clone(), self.err.clone());
+        let child = &mut self.child;
+        until(what, || {
+            if condition() {
+                return true;
+            }
+            let ended = child.try_wait().unwrap();
+            let said = || String::from_utf8_lossy(&std::fs::read(&said).unwrap()).into_owned();
+            assert!(ended.is_none(), "`{typed}` ended ({ended:?}) before {what}: {}", said());
+            false
+        })
+        .await;
+    }
+
+    /// Waits for its end.
+    pub async fn end(mut self) -> Ran {
+        let mut status = None;
+        let what = format!("`{}` to end", self.typed);
+        until(&what, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        Ran {
+            typed: self.typed.clone(),
+            code: status.and_then(|status| status.code()),
+            out: read(&self.out),
+            err: read(&self.err),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already; a process that cannot be killed is for the test's runner to report.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ran {
+    /// Its standard output as a document.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("no document ({e}): {self:#?}"))
+    }
+
+    /// The error that it ended with: it must have ended with `code` and say each of `words`.
+    #[track_caller]
+    pub fn refused(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        let said = format!("{}{}", self.out, self.err);
+        for word in words {
+            assert!(said.contains(word), "it does not say {word:?}: {self:#?}");
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let clock: SharedClock = SystemClock::shared();
+    while !condition() {
+        assert!(clock.tick().elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        clock.sleep(LOOK).await;
+    }
+}
+
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let Ok(read) = std::fs::read_dir(path) else { return Vec::new() };
+    let mut folders: Vec<_> = read.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
