@@ -110,7 +110,7 @@ impl Synthetic {
             let key = format!("flat-{n}");
             listing.push(Bucket::of_key(&key, buckets).index, key.as_bytes()).await?;
         }
-        for (index, input) in listing.finish().await?.into_iter().enumerate() {
+        for (index, input) in listing.finish(buckets).await?.into_iter().enumerate() {
             let shard = Shard::whole().cut(Bucket { index: index as u32, of: buckets });
             capture.child(TaskSpec { input, ..spec(FLAT, shard, &[FLAT]) });
         }

@@ -16,7 +16,7 @@ use lakehold_proto::task::Bucket;
 
 use super::{index, page};
 
-/// Lines of one snapshot kept in memory at once: about six megabytes.
+/// Lines of one snapshot kept in memory at once: about eight megabytes.
 const LINES: u64 = 65_536;
 
 /// What a survey found.
@@ -52,53 +52,102 @@ pub async fn survey(store: &dyn Store, pages: &[PageRef], against: Option<Agains
     let base_pages = against.map_or(&[][..], |against| &against.base.pages);
     let unknown = Unknown::read(store, pages).await?;
     let passes = entries(store, pages).await?.max(entries(store, base_pages).await?).div_ceil(LINES).max(1);
-    let mut survey = Survey { content_root: Hash::of(""), counts: BTreeMap::new() };
+    let mut counts = BTreeMap::new();
     let mut root = ContentRoot::default();
+    let mut kinds = Kinds::default();
     for pass in 0..passes {
         let range = Range { pass, passes };
         let mut lines = Vec::new();
-        each(store, pages, |kind, entry| lines.extend(range.keep(Line::new(kind, entry)))).await?;
-        lines.extend(unknown.lines.iter().filter(|line| range.holds(&line.root)).cloned());
-        lines.sort_by_key(|line| line.root.precedence());
-        lines.dedup_by_key(|line| line.root.id);
+        each(store, pages, |kind, entry| {
+            lines.extend(range.keep(Line::new(kinds.number(kind), kind, entry)));
+        })
+        .await?;
+        for (kind, root) in unknown.slices.iter().filter(|(_, root)| range.holds(root)) {
+            lines.push(Line::of_slice(kinds.number(kind), *root));
+        }
+        let lines = in_order(lines);
         let mut before = Vec::new();
-        each(store, base_pages, |kind, entry| before.extend(range.keep(Line::base(kind, entry, &unknown))))
-            .await?;
-        before.sort_by_key(|line| line.root.precedence());
-        before.dedup_by_key(|line| line.root.id);
+        each(store, base_pages, |kind, entry| {
+            let line = Line::new(kinds.number(kind), kind, entry);
+            before.extend(range.keep(Line { unknown: unknown.covers(kind, entry), ..line }));
+        })
+        .await?;
         lines.iter().for_each(|line| root.push(&line.root));
-        count(&lines, &before, against, &mut survey.counts);
+        let looked_for = |number| {
+            kinds.named(number).is_some_and(|kind| against.is_some_and(|against| against.looked_for(kind)))
+        };
+        count(&lines, &in_order(before), looked_for, &mut counts);
     }
-    survey.content_root = root.finish();
-    Ok(survey)
+    let named = |(number, counted)| kinds.named(number).map(|kind| (kind.clone(), counted));
+    Ok(Survey { content_root: root.finish(), counts: counts.into_iter().filter_map(named).collect() })
 }
 
-/// One item, as much of it as is needed to hash and to count it.
-#[derive(Clone, Debug)]
+/// The kinds met, so that a line needs not name its own.
+#[derive(Debug, Default)]
+struct Kinds(Vec<Kind>);
+
+impl Kinds {
+    fn number(&mut self, kind: &Kind) -> u32 {
+        let known = self.0.iter().position(|known| known == kind);
+        known.unwrap_or_else(|| {
+            self.0.push(kind.clone());
+            self.0.len() - 1
+        }) as u32
+    }
+
+    fn named(&self, number: u32) -> Option<&Kind> {
+        self.0.get(number as usize)
+    }
+}
+
+/// One item, as much of it as is needed to hash and to count it. There are many at once: it is kept small.
+#[derive(Clone, Copy, Debug)]
 struct Line {
     root: RootLine,
-    kind: Kind,
-    /// Zero counts for a slice that was not listed: it is hashed, not counted.
-    counts: Counts,
+    bytes: u64,
+    /// A number of [`Kinds`].
+    kind: u32,
+    /// False for a slice that was not listed: it is hashed, not counted.
+    item: bool,
+    gap: bool,
+    degraded: bool,
     /// For items of the base: whether the slice it lay in is unknown now.
     unknown: bool,
 }
 
 impl Line {
-    fn new(kind: &Kind, entry: &Entry) -> Self {
-        let counts = Counts {
-            items: 1,
-            gaps: u64::from(!entry.gaps.is_empty()),
-            degraded: u64::from(!entry.degraded.is_empty()),
+    fn new(number: u32, kind: &Kind, entry: &Entry) -> Self {
+        Self {
+            root: RootLine::of_entry(kind, entry),
             bytes: entry.bytes(),
-            ..Counts::default()
-        };
-        Self { root: RootLine::of_entry(kind, entry), kind: kind.clone(), counts, unknown: false }
+            kind: number,
+            item: true,
+            gap: !entry.gaps.is_empty(),
+            degraded: !entry.degraded.is_empty(),
+            unknown: false,
+        }
     }
 
-    fn base(kind: &Kind, entry: &Entry, unknown: &Unknown) -> Self {
-        Self { unknown: unknown.covers(kind, entry), ..Self::new(kind, entry) }
+    fn of_slice(kind: u32, root: RootLine) -> Self {
+        Self { root, bytes: 0, kind, item: false, gap: false, degraded: false, unknown: false }
     }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            items: u64::from(self.item),
+            gaps: u64::from(self.gap),
+            degraded: u64::from(self.degraded),
+            bytes: self.bytes,
+            ..Counts::default()
+        }
+    }
+}
+
+fn in_order(mut lines: Vec<Line>) -> Vec<Line> {
+    // Stable: of lines that are wholly alike the first in the order of the pages counts.
+    lines.sort_by_key(|line| line.root.precedence());
+    lines.dedup_by_key(|line| line.root.id);
+    lines
 }
 
 #[derive(Clone, Copy)]
@@ -119,24 +168,29 @@ impl Range {
     }
 }
 
-fn count(lines: &[Line], before: &[Line], against: Option<Against<'_>>, counts: &mut BTreeMap<Kind, Counts>) {
+fn count(
+    lines: &[Line],
+    before: &[Line],
+    looked_for: impl Fn(u32) -> bool,
+    counts: &mut BTreeMap<u32, Counts>,
+) {
     let mut before = before.iter().peekable();
-    let gone = |line: &Line, counts: &mut BTreeMap<Kind, Counts>| {
-        if !line.unknown && against.is_some_and(|against| against.looked_for(&line.kind)) {
-            counts.entry(line.kind.clone()).or_default().gone += 1;
+    let gone = |line: &Line, counts: &mut BTreeMap<u32, Counts>| {
+        if !line.unknown && looked_for(line.kind) {
+            counts.entry(line.kind).or_default().gone += 1;
         }
     };
     for line in lines {
         while let Some(missed) = before.next_if(|earlier| earlier.root.id < line.root.id) {
             gone(missed, counts);
         }
-        let counted = counts.entry(line.kind.clone()).or_default();
-        counted.add(&line.counts);
+        let counted = counts.entry(line.kind).or_default();
+        counted.add(&line.counts());
         match before.next_if(|earlier| earlier.root.id == line.root.id) {
             // Of an item that was not read, or not read before, nobody knows whether it changed.
-            Some(earlier) if line.counts.gaps + earlier.counts.gaps > 0 => {}
+            Some(earlier) if line.gap || earlier.gap => {}
             Some(earlier) => counted.changed += u64::from(earlier.root.content != line.root.content),
-            None => counted.new += line.counts.items,
+            None => counted.new += u64::from(line.item),
         }
     }
     before.for_each(|missed| gone(missed, counts));
@@ -145,7 +199,7 @@ fn count(lines: &[Line], before: &[Line], against: Option<Against<'_>>, counts: 
 /// Slices that were not listed: whatever the base snapshot has in them is unknown now.
 #[derive(Debug, Default)]
 pub(crate) struct Unknown {
-    lines: Vec<Line>,
+    slices: Vec<(Kind, RootLine)>,
     scopes: HashMap<Kind, HashMap<String, Vec<Option<Bucket>>>>,
 }
 
@@ -161,8 +215,7 @@ impl Unknown {
     }
 
     fn add(&mut self, kind: &Kind, slice: &Unlisted) {
-        let root = RootLine::of_unlisted(kind, slice);
-        self.lines.push(Line { root, kind: kind.clone(), counts: Counts::default(), unknown: false });
+        self.slices.push((kind.clone(), RootLine::of_unlisted(kind, slice)));
         let scopes = self.scopes.entry(kind.clone()).or_default();
         scopes.entry(slice.shard.scope.clone()).or_default().push(slice.shard.bucket);
     }

@@ -42,6 +42,14 @@ fn check_environment(name: &EnvName, environment: &EnvironmentConfig, faults: &m
         let detail = format!("{share} is not above 0 and up to 1");
         faults.push(wrong("config.limits", &at(".limits.share"), detail));
     }
+    let factor = environment.limits.factor;
+    if !(1.0..=1000.0).contains(&factor) {
+        let detail = format!("{factor} is not from 1 up to 1000");
+        faults.push(
+            wrong("config.limits", &at(".limits.factor"), detail)
+                .hint("to use less than the documented limits, lower limits.share"),
+        );
+    }
     if environment.limits.concurrency == 0 {
         faults.push(wrong("config.limits", &at(".limits.concurrency"), "no call could ever be made"));
     }
@@ -128,6 +136,11 @@ mod tests {
         assert!(codes(&with("token: env:T}, limits: {share: 1}}")).is_empty());
         assert_eq!(codes(&with("token: env:T}, limits: {share: 0}}")), ["config.limits"]);
         assert_eq!(codes(&with("token: env:T}, limits: {share: .nan}}")), ["config.limits"]);
+        assert!(codes(&with("token: env:T}, limits: {factor: 4}}")).is_empty());
+        for factor in ["0.5", "1001", ".nan"] {
+            let typed = with(&format!("token: env:T}}, limits: {{factor: {factor}}}}}"));
+            assert_eq!(codes(&typed), ["config.limits"], "{factor}");
+        }
         assert_eq!(codes(&with("client_id: env:T}}")), ["config.credentials"]);
         assert_eq!(codes(&with("token: env:T, profile: x}}")), ["config.credentials"]);
         assert_eq!(codes(&with("token: env:T}, rpo: 0s}")), ["config.objective"]);

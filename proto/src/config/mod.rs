@@ -94,13 +94,16 @@ pub enum Protection {
 pub struct LimitsConfig {
     /// The part of each API limit we may use, above 0 up to 1: people keep the rest. Default 0.97.
     pub share: f64,
+    /// How many times the documented limits the vendor allows, where it raised them for this workspace: 1 up to 1000, for
+    /// all APIs alike. Default 1. Where it turns out to be too much, the adaptive budget still backs off.
+    pub factor: f64,
     /// Calls to the environment that may be under way at once, over all workers of one process. Default 16.
     pub concurrency: u32,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { share: 0.97, concurrency: 16 }
+        Self { share: 0.97, factor: 1.0, concurrency: 16 }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Listings: what one task found and others will fetch, written down in the run's part of the store.
 //!
-//! A listing of a hundred thousand items passes through bounded memory: lines gather by bucket, and every few megabytes all
-//! buckets are written as one object, a frame for each. The tasks' messages name their frames.
+//! A listing of a hundred thousand items passes through bounded memory: lines gather in parts, and every few megabytes all
+//! parts are written as one object, a frame for each. How many buckets they make is known at the end: a bucket is the parts
+//! whose number is its own modulo the number of buckets. What was not written by then is put together first, so that a
+//! bucket of a listing of a few megabytes is one frame. The tasks' messages name their frames.
 
 use bytes::Bytes;
 use lakehold_proto::fault::Result;
@@ -10,56 +12,58 @@ use lakehold_proto::ids::RunId;
 use lakehold_proto::store::{Key, SharedStore, Store};
 
 /// Bytes that gather before they are written.
-const SPILL: usize = 2 * 1024 * 1024;
+const SPILL: usize = 4 * 1024 * 1024;
 
-/// Writes a listing in buckets. A line must not contain a newline byte: JSON as one line.
+/// Writes a listing in parts. A line must not contain a newline byte: JSON as one line.
 #[derive(Debug)]
 pub struct Listing {
     store: SharedStore,
     run: RunId,
-    buckets: Vec<Vec<u8>>,
+    parts: Vec<Vec<u8>>,
     gathered: usize,
     frames: Vec<Vec<Located>>,
 }
 
 impl Listing {
-    pub(super) fn new(store: SharedStore, run: RunId, buckets: u32) -> Self {
-        let buckets = buckets.max(1) as usize;
-        Self {
-            store,
-            run,
-            buckets: vec![Vec::new(); buckets],
-            gathered: 0,
-            frames: vec![Vec::new(); buckets],
-        }
+    pub(super) fn new(store: SharedStore, run: RunId, parts: u32) -> Self {
+        let parts = parts.max(1) as usize;
+        Self { store, run, parts: vec![Vec::new(); parts], gathered: 0, frames: vec![Vec::new(); parts] }
     }
 
-    /// Takes a line for `bucket`.
+    /// Takes a line for `part`.
     ///
     /// # Errors
     /// The store's.
-    pub async fn push(&mut self, bucket: u32, line: &[u8]) -> Result<()> {
-        let lines = &mut self.buckets[bucket as usize];
+    pub async fn push(&mut self, part: u32, line: &[u8]) -> Result<()> {
+        let lines = &mut self.parts[part as usize];
         lines.extend_from_slice(line);
         lines.push(b'\n');
         self.gathered += line.len() + 1;
         if self.gathered >= SPILL { self.spill().await } else { Ok(()) }
     }
 
-    /// Writes what is left. Returns each bucket's frames, in order.
+    /// Writes what is left. Returns the frames of each of `of` buckets, in order; `of` divides the number of parts.
     ///
     /// # Errors
     /// The store's.
-    pub async fn finish(mut self) -> Result<Vec<Vec<Located>>> {
+    pub async fn finish(mut self, of: u32) -> Result<Vec<Vec<Located>>> {
+        let of = (of.max(1) as usize).min(self.parts.len());
+        for part in of..self.parts.len() {
+            let lines = std::mem::take(&mut self.parts[part]);
+            self.parts[part % of].extend_from_slice(&lines);
+            let written = std::mem::take(&mut self.frames[part]);
+            self.frames[part % of].extend(written);
+        }
         self.spill().await?;
+        self.frames.truncate(of);
         Ok(self.frames)
     }
 
     async fn spill(&mut self) -> Result<()> {
         let mut pack = PackBuilder::new();
         let mut written = Vec::new();
-        for (bucket, lines) in self.buckets.iter_mut().enumerate().filter(|(_, lines)| !lines.is_empty()) {
-            written.push((bucket, pack.add(0, lines)?));
+        for (part, lines) in self.parts.iter_mut().enumerate().filter(|(_, lines)| !lines.is_empty()) {
+            written.push((part, pack.add(0, lines)?));
             lines.clear();
         }
         self.gathered = 0;
@@ -68,8 +72,8 @@ impl Listing {
         }
         let sealed = pack.finish();
         self.store.put_new(&Key::listing(self.run, sealed.hash), sealed.bytes).await?;
-        for (bucket, frame) in written {
-            self.frames[bucket].push(frame.located(sealed.hash));
+        for (part, frame) in written {
+            self.frames[part].push(frame.located(sealed.hash));
         }
         Ok(())
     }

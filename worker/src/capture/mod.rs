@@ -194,9 +194,9 @@ impl Capture {
         }
     }
 
-    /// Begins to write down a listing for child tasks, in `buckets` parts.
-    pub fn listing(&self, buckets: u32) -> Listing {
-        Listing::new(self.around.store.clone(), self.assignment.task.run, buckets)
+    /// Begins to write down a listing for child tasks, in `parts` parts.
+    pub fn listing(&self, parts: u32) -> Listing {
+        Listing::new(self.around.store.clone(), self.assignment.task.run, parts)
     }
 
     /// The lines of the listing that this task was given, frame by frame, so that only one frame is in memory.

@@ -20,7 +20,8 @@ pub struct Settings {
     pub credentials: Credentials,
     /// The workspace's numeric id, where configured: sent along for unified hosts, and checked by the probe.
     pub workspace_id: Option<String>,
-    /// The part of each API limit we may use, above 0 up to 1.
+    /// How much of each documented API limit we may use: the share that people leave us, times the factor by which the
+    /// vendor raised the limits.
     pub share: f64,
     /// Calls that may be under way at once.
     pub concurrency: u32,
@@ -183,11 +184,15 @@ impl Settings {
             let detail = format!("{} is not above 0 and up to 1", limits.share);
             return Err(Fault::new(Class::Config, "config.share", "read limits.share", detail));
         }
+        if !(limits.factor >= 1.0 && limits.factor.is_finite()) {
+            let detail = format!("{} is not from 1 upwards", limits.factor);
+            return Err(Fault::new(Class::Config, "config.factor", "read limits.factor", detail));
+        }
         Ok(Self {
             host: host.url,
             credentials: attributes.credentials()?,
             workspace_id,
-            share: limits.share,
+            share: limits.share * limits.factor,
             concurrency: limits.concurrency.max(1),
             notebooks,
             patience: Patience::default(),

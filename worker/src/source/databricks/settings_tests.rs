@@ -121,6 +121,10 @@ fn a_configuration_is_read_strictly_and_keeps_no_secret() {
     assert_eq!(Settings::from_config(&none, &limits).unwrap_err().code, "config.no-credentials");
     let greedy = LimitsConfig { share: 1.5, ..limits };
     assert_eq!(Settings::from_config(&config, &greedy).unwrap_err().code, "config.share");
+    let raised = LimitsConfig { share: 0.5, factor: 4.0, ..limits };
+    assert!((Settings::from_config(&config, &raised).unwrap().share - 2.0).abs() < f64::EPSILON);
+    let lowered = LimitsConfig { factor: 0.5, ..limits };
+    assert_eq!(Settings::from_config(&config, &lowered).unwrap_err().code, "config.factor");
 }
 
 #[test]

@@ -17,8 +17,9 @@ const SHORT: u64 = 1000;
 const HELD: usize = 16 * 1024 * 1024;
 /// Items of a bucket, about.
 const IN_A_BUCKET: u64 = 500;
-/// The most buckets.
-const MOST: u32 = 64;
+/// The most buckets. A bucket is what a slot holds in memory, so there must be enough for the largest slices: in a tree most
+/// directories lie in the slice of the root.
+const MOST: u32 = 512;
 
 /// What is gathered.
 pub(super) struct Gather {
@@ -72,11 +73,8 @@ impl Gather {
         let Some(written) = self.written else {
             return Ok(self.held.into_iter().map(|(_, line)| line).collect());
         };
-        let parts = written.finish().await?;
         let of = buckets(self.base, self.seen);
-        for index in 0..of {
-            let input: Vec<_> =
-                parts.iter().skip(index as usize).step_by(of as usize).flatten().cloned().collect();
+        for (index, input) in (0..).zip(written.finish(of).await?) {
             if input.is_empty() {
                 continue;
             }
@@ -112,7 +110,7 @@ mod tests {
             (1, 10_000, 32),
             (4, 10, 4),
             (2, 1001, 4),
-            (1, 300_000, 64),
+            (1, 300_000, 512),
         ] {
             assert_eq!(buckets(base, seen), expected, "{base} {seen}");
         }
@@ -120,7 +118,7 @@ mod tests {
 
     #[test]
     fn parts_of_the_finest_cut_make_up_every_coarser_one() {
-        for of in [1, 2, 4, 64] {
+        for of in [1, 2, 4, 64, 512] {
             for n in 0..100 {
                 let key = format!("key-{n}");
                 assert_eq!(Bucket::of_key(&key, MOST).index % of, Bucket::of_key(&key, of).index);

@@ -3,6 +3,10 @@
 //! A directory opens a slice of its own when the hash of its path says so, about one in 32; else it belongs to its parent's.
 //! So slices depend on paths alone, and adding a directory moves nothing. The entry of a directory belongs to the slice in
 //! which it was found; what lies in it, to the slice it opens or belongs to.
+//!
+//! **Memory**: most directories lie in the slice of the root, so a walk keeps of each that it met only a hash. Everything it
+//! finds is gathered, directories too, and a slice that grows too long is captured in buckets by tasks of their own. Only git
+//! folders are captured on the way: what they are decides whether the walk goes on below them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +15,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, TryStreamExt as _};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::Role;
-use lakehold_proto::ids::Kind;
+use lakehold_proto::ids::{Hash, Kind};
 use lakehold_proto::outcome::Standing;
 use lakehold_proto::task::{Bucket, Shard, TaskSpec};
 use serde_json::Value;
@@ -28,6 +32,8 @@ use super::pump::Pump;
 use super::refusal::standing;
 use crate::capture::{Capture, Draft};
 
+/// What a walk gathers.
+const GATHERED: [&str; 3] = [TREE, "notebook", "workspace_file"];
 /// One directory in so many opens a slice.
 const SLICES: u32 = 32;
 
@@ -68,7 +74,6 @@ fn opens_a_slice(path: &str) -> bool {
 
 /// What ends while a slice is walked.
 enum Ended {
-    Made(Made),
     Listed(String, Result<Vec<Bytes>>),
     /// A git folder, and where it lies.
     Repo(Made, String),
@@ -81,48 +86,39 @@ enum Ended {
 pub(super) async fn walk(work: &Arc<Work>, capture: &mut Capture) -> Result<()> {
     let shard = capture.assignment().task.shard.clone();
     let root = if shard.scope.is_empty() { "/".to_owned() } else { shard.scope.clone() };
-    for kind in [TREE, "repo", "notebook", "workspace_file"] {
-        capture.load_base(&Kind::of(kind)).await?;
-    }
+    capture.load_base(&Kind::of("repo")).await?;
     let base = capture.base_buckets();
     let mut walk = Walk {
         work: Arc::clone(work),
-        leaves: Gather::new(capture, base),
-        listed: HashSet::from([root.clone()]),
+        found: Gather::new(capture, base),
+        listed: HashSet::from([Hash::of(&root)]),
         directories: vec![root.clone()],
-        waiting: Vec::new(),
+        repos: Vec::new(),
         root: root.clone(),
     };
     if root == "/" && work.wants(TREE) && work.paths.take("/") {
         walk.root_itself(capture).await?;
     }
     walk.run(capture).await?;
-    let leaves = [
-        work.wants("notebook").then_some("notebook"),
-        work.wants("workspace_file").then_some("workspace_file"),
-    ];
-    let yields: Vec<_> = leaves.into_iter().flatten().map(Kind::of).collect();
-    let lines = walk.leaves.finish(capture, &Kind::of(TREE), &shard, &yields).await?;
+    let yields: Vec<_> = GATHERED.into_iter().filter(|kind| work.wants(kind)).map(Kind::of).collect();
+    let lines = walk.found.finish(capture, &Kind::of(TREE), &shard, &yields).await?;
     let mut pump = Pump::new();
     for line in lines {
-        capture_leaf(work, capture, &mut pump, line).await?;
+        capture_line(work, capture, &mut pump, line).await?;
     }
     pump.finish(capture).await
 }
 
-/// Captures one bucket of a slice's notebooks and files.
+/// Captures one bucket of a slice's directories, notebooks and files.
 ///
 /// # Errors
 /// The store's.
 pub(super) async fn bucket(work: &Arc<Work>, capture: &mut Capture) -> Result<()> {
-    for kind in ["notebook", "workspace_file"] {
-        capture.load_base(&Kind::of(kind)).await?;
-    }
     let mut pump = Pump::new();
     for frame in 0.. {
         let Some(lines) = capture.input(frame).await? else { break };
         for line in lines {
-            capture_leaf(work, capture, &mut pump, line).await?;
+            capture_line(work, capture, &mut pump, line).await?;
         }
     }
     pump.finish(capture).await
@@ -133,11 +129,11 @@ struct Walk {
     root: String,
     /// To be listed.
     directories: Vec<String>,
-    /// Every directory listed or to be: no path is listed twice, whatever the server shows.
-    listed: HashSet<String>,
-    /// Directories and git folders to be captured.
-    waiting: Vec<Bytes>,
-    leaves: Gather,
+    /// The hash of the path of every directory listed or to be: none is listed twice, whatever the server shows.
+    listed: HashSet<Hash>,
+    /// Git folders to be captured.
+    repos: Vec<Bytes>,
+    found: Gather,
 }
 
 impl Walk {
@@ -147,15 +143,14 @@ impl Walk {
             while pump.has_room() {
                 if let Some(directory) = self.directories.pop() {
                     pump.begin(list(Arc::clone(&self.work), directory).boxed());
-                } else if let Some(line) = self.waiting.pop() {
-                    self.begin(capture, &mut pump, line);
+                } else if let Some(line) = self.repos.pop() {
+                    self.begin_repo(capture, &mut pump, line);
                 } else {
                     break;
                 }
             }
             match pump.next().await {
                 None => return Ok(()),
-                Some(Ended::Made(made)) => hand_in(capture, made).await?,
                 Some(Ended::Repo(made, at)) => {
                     // Without a remote its files have no other copy.
                     let url = made.object.as_ref().map(|repo| path::text(repo, "url").unwrap_or_default());
@@ -190,17 +185,17 @@ impl Walk {
                     } else if at != directory {
                         self.stray(capture, directory, at);
                     }
-                    if taken && self.work.wants(TREE) && at != directory {
-                        self.waiting.push(line);
+                    if taken && at != directory {
+                        self.directory(capture, line).await?;
                     }
                 }
-                Entry::Repo if self.work.paths.may_hold(at) => self.waiting.push(line),
+                Entry::Repo if self.work.paths.may_hold(at) => self.repos.push(line),
                 Entry::Leaf(row) if taken && self.work.wants(row.name) => {
-                    self.leaves.take(capture, Item::read(row, line.clone()).key, line).await?;
+                    self.found.take(capture, Item::read(row, line.clone()).key, line).await?;
                 }
                 Entry::Bare(_) if taken && self.work.wants("workspace_file") => {
                     let key = path::text(&value, "object_id").unwrap_or_default();
-                    self.leaves.take(capture, key, line).await?;
+                    self.found.take(capture, key, line).await?;
                 }
                 Entry::Excluded(rule) if taken => capture.leave_out(&Kind::of("workspace_file"), rule),
                 Entry::Repo | Entry::Leaf(_) | Entry::Bare(_) | Entry::Excluded(_) => {}
@@ -209,9 +204,18 @@ impl Walk {
         Ok(())
     }
 
+    async fn directory(&mut self, capture: &Capture, line: Bytes) -> Result<()> {
+        match row(TREE) {
+            Some(row) if self.work.wants(TREE) => {
+                self.found.take(capture, Item::read(row, line.clone()).key, line).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Sees to it that the directory at `at` is listed: by this task, or by one of its own.
     fn descend(&mut self, capture: &mut Capture, at: String) {
-        if !self.listed.insert(at.clone()) {
+        if !self.listed.insert(Hash::of(&at)) {
             return;
         }
         if !opens_a_slice(&at) {
@@ -228,11 +232,8 @@ impl Walk {
         });
     }
 
-    /// Begins to capture a directory or a git folder.
-    fn begin(&self, capture: &Capture, pump: &mut Pump<Ended>, line: Bytes) {
-        let value: Value = serde_json::from_slice(&line).unwrap_or_default();
-        let repo = matches!(entry(&value), Entry::Repo);
-        let Some(row) = row(if repo { "repo" } else { TREE }) else { return };
+    fn begin_repo(&self, capture: &Capture, pump: &mut Pump<Ended>, line: Bytes) {
+        let Some(row) = row("repo") else { return };
         let item = Item::read(row, line);
         let kind = row.kind();
         if capture.has(&kind, &item.key) {
@@ -242,9 +243,6 @@ impl Walk {
         let (at, taken) = (item.name.clone(), self.work.paths.take(&item.name));
         let making = Arc::clone(&self.work).make(row, item, reuse);
         let ended = making.map(move |mut made| {
-            if !repo {
-                return Ended::Made(made);
-            }
             if !taken {
                 made.drafts.clear();
             }
@@ -279,19 +277,19 @@ impl Walk {
     }
 
     /// The root is an item like any other directory, and no listing shows it.
-    async fn root_itself(&self, capture: &mut Capture) -> Result<()> {
-        let Some(row) = row(TREE) else { return Ok(()) };
+    async fn root_itself(&mut self, capture: &mut Capture) -> Result<()> {
         let request = Request::get(&WORKSPACE_LIST, "/api/2.0/workspace/get-status").query("path", "/");
         match self.work.client.json(&request, &self.work.meter).await {
             Ok(raw) => {
-                let text = String::from_utf8_lossy(&raw);
-                let item = Item::read(row, one_line(&text));
-                let reuse = self.work.reuse(row, &item, None);
-                hand_in(capture, Arc::clone(&self.work).make(row, item, reuse).await).await
+                let line = one_line(&String::from_utf8_lossy(&raw));
+                match entry(&serde_json::from_slice(&line).unwrap_or_default()) {
+                    Entry::Directory => self.directory(capture, line).await,
+                    _ => Ok(()),
+                }
             }
-            // A server without the call has a root without permissions to tell.
+            // A server without the call, or with another answer, has a root without permissions to tell.
             Err(fault) if matches!(fault.class, Class::Absent | Class::Unsupported) => Ok(()),
-            Err(fault) => capture.add(&row.kind(), Draft::new("0", "/").gap(Role::Object, fault)).await,
+            Err(fault) => capture.add(&Kind::of(TREE), Draft::new("0", "/").gap(Role::Object, fault)).await,
         }
     }
 }
@@ -317,20 +315,21 @@ async fn hand_in(capture: &mut Capture, made: Made) -> Result<()> {
     Ok(())
 }
 
-/// Begins to capture a notebook, a file, or something that is only an entry.
-async fn capture_leaf(
+/// Begins to capture a directory, a notebook, a file, or something that is only an entry.
+async fn capture_line(
     work: &Arc<Work>,
     capture: &mut Capture,
     pump: &mut Pump<Made>,
     line: Bytes,
 ) -> Result<()> {
     let value: Value = serde_json::from_slice(&line).unwrap_or_default();
-    let (leaf, bare) = match entry(&value) {
+    let (row, bare) = match entry(&value) {
+        Entry::Directory => (row(TREE), None),
         Entry::Leaf(row) => (Some(row), None),
         Entry::Bare(why) => (row("workspace_file"), Some(why)),
-        _ => return Ok(()),
+        Entry::Repo | Entry::Excluded(_) => return Ok(()),
     };
-    let Some(row) = leaf else { return Ok(()) };
+    let Some(row) = row else { return Ok(()) };
     let mut item = Item::read(row, line);
     if matches!(row.content, Content::Notebook) {
         // Asked for in another form, it must be exported again.
@@ -340,6 +339,7 @@ async fn capture_leaf(
     if capture.has(&kind, &item.key) {
         return Ok(());
     }
+    capture.load_base(&kind).await?;
     if let Some(why) = bare {
         let draft = Draft::new(item.key, item.name)
             .part(Role::Object, super::compare::document(row, item.raw))

@@ -1,0 +1,97 @@
+"""A simulated workspace in a process of its own, and the program under measurement in another."""
+
+import json
+import os
+import resource
+import subprocess
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    status: int
+    answer: dict
+    seconds: float
+    peak_mib: float
+
+
+class Workspace:
+    """`lakehold-sim` on a free port of the loopback interface; ends with the `with` block."""
+
+    def __init__(self, programs: Path, *flags: str):
+        command = [programs / "lakehold-sim", "--listen", "127.0.0.1:0", *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.url = self.process.stdout.readline().strip()
+        if not self.url.startswith("http"):
+            raise SystemExit("the simulated workspace did not start")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def ask(self, path: str, method: str = "GET") -> dict:
+        request = urllib.request.Request(self.url + path, method=method)
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def items(self) -> dict[str, int]:
+        """Items by kind, as the simulator counts them."""
+        return self.ask("/__sim/info")["items"]
+
+    def calls(self) -> dict:
+        """What was asked of it since the last reset."""
+        return self.ask("/__sim/calls")
+
+    def forget_calls(self):
+        self.ask("/__sim/calls/reset", "POST")
+
+
+class Lakehold:
+    """The program, with a configuration and a store of its own below `folder`."""
+
+    def __init__(self, programs: Path, folder: Path):
+        self.program, self.folder, self.store = programs / "lakehold", folder, folder / "store"
+        self.config = folder / "lakehold.yaml"
+
+    @classmethod
+    def new(cls, programs: Path, folder: Path, url: str, limits: str | None = None):
+        """With a configuration for the workspace at `url`, and no store yet."""
+        made = cls(programs, folder)
+        folder.mkdir(parents=True)
+        limits = f"\n    limits: {limits}" if limits else ""
+        made.config.write_text(
+            "version: 1\nstore: store\nenvironments:\n"
+            f"  sim:\n    databricks: {{host: '{url}', token: 'env:SIM_TOKEN'}}{limits}\n"
+        )
+        return made
+
+    def run(self, *arguments: str) -> Ended:
+        """Runs a command to its end. Its peak of resident memory is the kernel's own count, taken when it has ended."""
+        ours = {k: v for k, v in os.environ.items() if not k.startswith(("DATABRICKS_", "LAKEHOLD_", "ARM_"))}
+        answer, log = self.folder / "answer.json", self.folder / "log"
+        began = time.monotonic()
+        with answer.open("wb") as out, log.open("ab") as err:
+            command = [self.program, "-c", self.config, "-o", "json", *arguments]
+            process = subprocess.Popen(command, stdout=out, stderr=err, env=ours | {"SIM_TOKEN": "sim"})
+            _, status, used = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in (0, 3):
+            raise SystemExit(f"`lakehold {' '.join(arguments)}` ended with {process.returncode}: see {log}")
+        return Ended(process.returncode, json.loads(answer.read_bytes()), seconds, used.ru_maxrss / 1024)
+
+    def packs(self) -> list[Path]:
+        return sorted(self.store.glob("packs/??/*"))
+
+
+def own_peak_mib() -> float:
+    """A child's peak begins at its parent's size: what is measured must lie above this."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
