@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use sqlparser::tokenizer::Token;
 
-use super::create;
 use super::cursor::{Cursor, Sql};
 use super::statement::{Change, Source, Statement, parts_of, securable};
 use super::types;
+use super::{columns, create};
 use crate::api::uc::{Row, SCHEMA, TABLE};
 
 /// Reads what follows ALTER.
@@ -63,7 +63,7 @@ fn of_table(c: &mut Cursor<'_>, name: &str) -> Sql<Change> {
             }
             c.rewind(at);
         }
-        let constraint = create::constraint(c, table)?;
+        let constraint = columns::constraint(c, table)?;
         return constraint.map(Change::AddConstraint).ok_or_else(|| c.unexpected());
     }
     if c.take("DROP CONSTRAINT") {
@@ -92,7 +92,7 @@ fn of_table(c: &mut Cursor<'_>, name: &str) -> Sql<Change> {
         let mut ignored = Vec::new();
         let mut one = |c: &mut Cursor<'_>| {
             let name = c.ident()?;
-            let column = create::column(c, &name, 0, table, &mut ignored)?;
+            let column = columns::column(c, &name, 0, table, &mut ignored)?;
             if c.take("AFTER") {
                 let _ = c.ident()?;
             }
@@ -124,7 +124,7 @@ fn of_table(c: &mut Cursor<'_>, name: &str) -> Sql<Change> {
 fn of_column(c: &mut Cursor<'_>) -> Sql<Change> {
     let column = c.ident()?;
     if c.take("SET MASK") {
-        return Ok(Change::Mask(column, Some(create::mask(c)?)));
+        return Ok(Change::Mask(column, Some(columns::mask(c)?)));
     }
     if c.take("DROP MASK") {
         return Ok(Change::Mask(column, None));

@@ -6,6 +6,8 @@
 //! <https://docs.databricks.com/api/workspace/statementexecution>
 
 mod alter;
+mod changes;
+mod columns;
 mod create;
 mod cursor;
 mod query;

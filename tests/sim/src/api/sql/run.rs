@@ -6,7 +6,7 @@ use super::alter::properties;
 use super::cursor::{Cursor, Sql, SqlError};
 use super::query::{self, Rows};
 use super::statement::{Change, Existing, Relation, Source, Statement, parse};
-use super::{relations, show};
+use super::{changes, relations, show};
 use crate::api::uc::{
     self, CATALOG, FUNCTION, Row, SCHEMA, TABLE, Uc, VOLUME, create_catalog, functions, grants, put, schemas,
     tables, volumes,
@@ -194,13 +194,13 @@ fn alter(uc: &mut Uc<'_>, row: &Row, name: &str, change: Change, session: &Sessi
         }
         Change::Field(field, value) => item[field] = value,
         Change::AddConstraint(constraint) => {
-            return relations::add_constraint(uc, &name, constraint);
+            return changes::add_constraint(uc, &name, constraint);
         }
         Change::DropConstraint { name: constraint, if_exists, cascade } => {
-            return relations::drop_constraint(uc, &name, constraint, if_exists, cascade);
+            return changes::drop_constraint(uc, &name, constraint, if_exists, cascade);
         }
         Change::Nothing => {}
-        change => relations::alter(uc, &mut item, change, session)?,
+        change => changes::alter(uc, &mut item, change, session)?,
     }
     item["updated_at"] = json!(uc.req.now());
     item["updated_by"] = json!(uc.req.caller.name);
