@@ -89,9 +89,6 @@ impl Site {
             if !kinds.iter().any(|known| known.kind == kind) {
                 kinds.push(report(seed.kind, Standing::Captured));
             }
-            let counts = kinds.iter_mut().find(|known| known.kind == kind).unwrap();
-            counts.counts.items += 1;
-            counts.counts.gaps += u64::from(seed.gap);
             let mut pack = PackBuilder::new();
             let mut parts = vec![part(&mut pack, Role::Object, &[seed.object.into_bytes()])];
             if !seed.content.is_empty() {
@@ -105,6 +102,10 @@ impl Site {
                 let last_good = made.base.map(|base| base.manifest.snapshot);
                 entry.gaps = vec![Gap { role: Role::Content, fault, trace: TraceId::random(), last_good }];
             }
+            let counts = &mut kinds.iter_mut().find(|known| known.kind == kind).unwrap().counts;
+            counts.items += 1;
+            counts.gaps += u64::from(seed.gap);
+            counts.bytes += entry.bytes();
             let shard = Shard::under(entry.key.clone());
             let (index, bytes) =
                 IndexDraft::new(&kind, &kind, &shard, &[PackRef::plain(sealed.hash)], vec![entry])
