@@ -12,7 +12,7 @@ mod listing;
 mod meter;
 mod packer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -63,6 +63,7 @@ pub struct Capture {
     unlisted: Vec<Unlisted>,
     left_out: BTreeMap<Kind, LeftOut>,
     children: Vec<TaskSpec>,
+    asked: HashSet<(Kind, Shard)>,
     meter: Arc<Meter>,
 }
 
@@ -87,6 +88,7 @@ impl Capture {
             unlisted: Vec::new(),
             left_out: BTreeMap::new(),
             children: Vec::new(),
+            asked: HashSet::new(),
             meter: Arc::new(Meter::new(Arc::clone(&around.done))),
             around,
             assignment,
@@ -189,7 +191,7 @@ impl Capture {
 
     /// Asks for a task. The same task asked for twice is one task.
     pub fn child(&mut self, child: TaskSpec) {
-        if !self.children.contains(&child) {
+        if self.asked.insert((child.kind.clone(), child.shard.clone())) {
             self.children.push(child);
         }
     }

@@ -34,7 +34,10 @@ use crate::capture::{Capture, Draft};
 
 /// What a walk gathers.
 const GATHERED: [&str; 3] = [TREE, "notebook", "workspace_file"];
-/// One directory in so many opens a slice.
+/// Directories down to this depth (people's homes, shared folders) each open a slice: trees are shallow, so by hash alone
+/// nearly all of a workspace would lie in the slice of its root, and one task would have to walk it.
+const HOMES: usize = 2;
+/// Below that one directory in so many does.
 const SLICES: u32 = 32;
 
 /// What an entry of the tree is to us.
@@ -69,7 +72,7 @@ fn entry(value: &Value) -> Entry {
 
 /// Whether the directory at `path` opens a slice.
 fn opens_a_slice(path: &str) -> bool {
-    Bucket::of_key(path, SLICES).index == 0
+    path.matches('/').count() <= HOMES || Bucket::of_key(path, SLICES).index == 0
 }
 
 /// What ends while a slice is walked.
@@ -356,10 +359,10 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn about_one_directory_in_32_opens_a_slice() {
-        let opened = (0..3200).filter(|n| opens_a_slice(&format!("/Users/user-{n}"))).count();
+    fn homes_and_about_one_directory_in_32_below_open_slices() {
+        assert!(opens_a_slice("/Shared") && opens_a_slice("/Users/somebody@example.com"));
+        let opened = (0..3200).filter(|n| opens_a_slice(&format!("/Users/somebody/project-{n}"))).count();
         assert!((60..140).contains(&opened), "{opened}");
-        assert_eq!(opens_a_slice("/Shared"), opens_a_slice("/Shared"));
     }
 
     #[test]
