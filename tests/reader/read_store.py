@@ -75,11 +75,6 @@ def bucket_of(shard):
     return (bucket["of"], bucket["index"]) if bucket else (0, 0)
 
 
-def in_bucket(key, shard):
-    of, index = bucket_of(shard)
-    return of == 0 or int.from_bytes(H(key)[:4], "big") % of == index
-
-
 # Hashes (7, 10).
 
 def content_hash(parts):
@@ -256,7 +251,6 @@ class Snapshot:
         need(same[0] == same[1], "is not of what the page says")
         keys = [entry["key"].encode() for entry in entries]
         need(all(a < b for a, b in zip(keys, keys[1:])), "the entries are not strictly sorted")
-        need(all(in_bucket(entry["key"], header["shard"]) for entry in entries), "a key of another bucket")
         self.indexes.add(named["sha256"])
         self.packs.update(pack["sha256"] for pack in header["packs"])
         for entry in entries:

@@ -21,6 +21,8 @@ use lakehold_worker::source::{SharedSource, Source, SourcePlan};
 pub const FOLDER: Kind = Kind::of("folder");
 pub const FILE: Kind = Kind::of("file");
 pub const FLAT: Kind = Kind::of("flat");
+/// What a flat item carries: found with it, under a key that hashes elsewhere.
+pub const CARRIED: Kind = Kind::of("carried");
 
 /// A tree of folders with files, and a flat kind that is cut into buckets.
 #[derive(Debug)]
@@ -112,7 +114,7 @@ impl Synthetic {
         }
         for (index, input) in listing.finish(buckets).await?.into_iter().enumerate() {
             let shard = Shard::whole().cut(Bucket { index: index as u32, of: buckets });
-            capture.child(TaskSpec { input, ..spec(FLAT, shard, &[FLAT]) });
+            capture.child(TaskSpec { input, ..spec(FLAT, shard, &[FLAT, CARRIED]) });
         }
         Ok(())
     }
@@ -126,6 +128,9 @@ impl Synthetic {
                 let draft = Draft::new(&key, &key)
                     .part(Role::Object, Body::json(body, &serde_json::json!({"name": key})));
                 capture.add(&FLAT, draft).await?;
+                let carried = Draft::new(format!("of/{key}"), format!("of/{key}"));
+                let body = Body::Bytes(format!("carried by {key}").into());
+                capture.add(&CARRIED, carried.part(Role::Object, body)).await?;
             }
             frame += 1;
         }
@@ -144,7 +149,7 @@ impl Source for Synthetic {
     }
 
     fn kinds(&self) -> Vec<Kind> {
-        vec![FOLDER, FILE, FLAT]
+        vec![FOLDER, FILE, FLAT, CARRIED]
     }
 
     async fn probe(&self) -> Result<Probe> {
@@ -152,8 +157,10 @@ impl Source for Synthetic {
     }
 
     fn plan(&self, _: &Selection, _: &Probe, _: Option<&Manifest>) -> Result<SourcePlan> {
-        let roots =
-            vec![spec(FOLDER, Shard::under("/root"), &[FOLDER, FILE]), spec(FLAT, Shard::whole(), &[FLAT])];
+        let roots = vec![
+            spec(FOLDER, Shard::under("/root"), &[FOLDER, FILE]),
+            spec(FLAT, Shard::whole(), &[FLAT, CARRIED]),
+        ];
         Ok(SourcePlan { roots, ..SourcePlan::default() })
     }
 

@@ -3,7 +3,7 @@
 //! Items are hashed into a fixed space (see [`RootLine`]), which is gone through in ranges: each pass reads all indexes and
 //! keeps only the lines of its range, so memory does not grow with the snapshot. Commit and verify share this function.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lakehold_proto::fault::Result;
 use lakehold_proto::format::{ContentRoot, Entry, PageRef, RootLine};
@@ -12,7 +12,6 @@ use lakehold_proto::manifest::{Counts, Manifest};
 use lakehold_proto::outcome::Unlisted;
 use lakehold_proto::plan::EnvPlan;
 use lakehold_proto::store::Store;
-use lakehold_proto::task::Bucket;
 
 use super::{index, page};
 
@@ -200,7 +199,8 @@ fn count(
 #[derive(Debug, Default)]
 pub(crate) struct Unknown {
     slices: Vec<(Kind, RootLine)>,
-    scopes: HashMap<Kind, HashMap<String, Vec<Option<Bucket>>>>,
+    /// By kind. Buckets are passed over: what an item carries lies in that item's bucket, so the whole scope is unknown.
+    scopes: HashMap<Kind, HashSet<String>>,
 }
 
 impl Unknown {
@@ -217,7 +217,7 @@ impl Unknown {
     fn add(&mut self, kind: &Kind, slice: &Unlisted) {
         self.slices.push((kind.clone(), RootLine::of_unlisted(kind, slice)));
         let scopes = self.scopes.entry(kind.clone()).or_default();
-        scopes.entry(slice.shard.scope.clone()).or_default().push(slice.shard.bucket);
+        scopes.insert(slice.shard.scope.clone());
     }
 
     /// Whether the item lies in one of the slices: its name is, or lies below, the slice's scope.
@@ -227,10 +227,8 @@ impl Unknown {
         let borders = name.char_indices().filter(|(_, c)| matches!(c, '/' | '.')).map(|(at, _)| &name[..at]);
         let root = name.starts_with('/').then_some("/");
         let mut above = borders.chain([name.as_str()]).chain(root);
-        let holds = |bucket: &Option<Bucket>| bucket.is_none_or(|bucket| bucket.holds(&entry.key));
         // The empty scope is all of the kind; for a path the first border gives it, for other names it is asked here.
-        scopes.get("").is_some_and(|buckets| buckets.iter().any(holds))
-            || above.any(|scope| scopes.get(scope).is_some_and(|buckets| buckets.iter().any(holds)))
+        scopes.contains("") || above.any(|scope| scopes.contains(scope))
     }
 }
 

@@ -94,7 +94,6 @@ pub(super) struct BaseShard {
     refs: Vec<IndexRef>,
     sound: HashSet<Hash>,
     unlisted: Vec<Unlisted>,
-    shard: Shard,
     loaded: HashMap<Kind, Loaded>,
 }
 
@@ -107,7 +106,7 @@ struct Loaded {
 impl BaseShard {
     pub(super) async fn open(around: &Surroundings, by: &Kind, shard: &Shard) -> Result<Self> {
         let Some(base) = &around.base else { return Ok(Self::default()) };
-        let mut found = Self { base: Some(Arc::clone(base)), shard: shard.clone(), ..Self::default() };
+        let mut found = Self { base: Some(Arc::clone(base)), ..Self::default() };
         for page in base.pages_for(by, &shard.scope) {
             match base.page(&*around.store, &page).await {
                 Ok(page) => {
@@ -146,8 +145,9 @@ impl BaseShard {
             };
             let number = loaded.indexes.len();
             for (position, entry) in read.entries.iter().enumerate() {
-                // Entries under another canonical rule cannot be compared, and those of other buckets are not ours.
-                if entry.rule == CANONICAL_RULE && self.shard.holds(&entry.key) {
+                // Entries under another canonical rule cannot be compared. Those of a coarser bucket's other half are merely
+                // not asked for; what an item carries lies in its bucket, whatever its own key hashes to.
+                if entry.rule == CANONICAL_RULE {
                     loaded.by_key.insert(entry.key.clone(), (number, position));
                 }
             }
