@@ -55,11 +55,6 @@ impl Bucket {
         Self { index: u32::from_be_bytes([a, b, c, d]) % of.max(1), of: of.max(1) }
     }
 
-    /// Whether `key` falls into this bucket.
-    pub fn holds(self, key: &str) -> bool {
-        Self::of_key(key, self.of) == self
-    }
-
     /// Whether some key may fall into both. Counts are powers of two, so the finer bucket lies in the coarser or outside.
     pub fn overlaps(self, other: Self) -> bool {
         let coarse = self.of.min(other.of).max(1);
@@ -102,11 +97,6 @@ impl Shard {
                 (Some(mine), Some(theirs)) => mine.overlaps(theirs),
                 _ => true,
             }
-    }
-
-    /// Whether `key` falls into the bucket of this shard (its scope is not looked at).
-    pub fn holds(&self, key: &str) -> bool {
-        self.bucket.is_none_or(|bucket| bucket.holds(key))
     }
 }
 
