@@ -189,6 +189,13 @@ impl Running {
         .await;
     }
 
+    /// Waits until it has written `words` for people.
+    pub async fn says(&mut self, words: &str) {
+        let said = self.err.clone();
+        let says = || String::from_utf8_lossy(&std::fs::read(&said).unwrap()).contains(words);
+        self.until(&format!("saying {words:?}"), says).await;
+    }
+
     /// Waits for its end.
     pub async fn end(mut self) -> Ran {
         let mut status = None;

@@ -38,14 +38,9 @@ fn exports(sim: &Sim) -> u64 {
     sim.calls().count(|call| call.path.ends_with("/workspace/export"))
 }
 
-/// The n-th call to `path` does not come back.
+/// The n-th call to `path` does not come back until the faults are cleared.
 fn hang(sim: &Sim, path: &str, nth: u64) {
-    linger(sim, path, nth, 600_000);
-}
-
-/// The n-th call to `path` takes its time.
-fn linger(sim: &Sim, path: &str, nth: u64, ms: u64) {
-    let effect = Effect::Delay { ms };
+    let effect = Effect::Delay { ms: 600_000 };
     let fault = Fault {
         method: None,
         path: Some(path.into()),
@@ -166,11 +161,14 @@ async fn interrupted_once_it_ends_what_it_began_and_can_go_on() {
     let sim = workspace().await;
     let whole = undisturbed(&sim).await;
     let program = Program::of(&sim);
-    linger(&sim, JOBS, 1, 4_000);
+    hang(&sim, JOBS, 1);
     let mut run = program.start("backup");
-    run.until("outcomes", || program.outcomes().len() >= 3).await;
-    assert!(!has_jobs(&program));
+    run.until("outcomes, and jobs being listed", || sim.faults_fired() == 1 && program.outcomes().len() >= 3)
+        .await;
     run.interrupt();
+    run.says("stopping").await;
+    assert!(!has_jobs(&program));
+    sim.clear_faults();
     let ended = run.end().await;
     ended.refused(130, &["stopping", "stopped before its end", "--resume"]);
     assert!(has_jobs(&program), "what was under way is finished, and nothing of it thrown away");
@@ -190,8 +188,7 @@ async fn interrupted_twice_it_ends_at_once_and_can_go_on() {
     let mut run = program.start("backup");
     run.until("outcomes", || program.outcomes().len() >= 3).await;
     run.interrupt();
-    let said = run.err.clone();
-    run.until("it to say so", || std::fs::read_to_string(&said).unwrap().contains("stopping")).await;
+    run.says("stopping").await;
     run.interrupt();
     // The call that hangs would hold it for ten minutes.
     let ended = run.end().await;

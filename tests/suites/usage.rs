@@ -135,12 +135,13 @@ async fn one_environment_that_fails_never_stops_the_other() {
 async fn a_second_backup_of_one_environment_is_told_who_holds_it() {
     let sim = workspace().await;
     let program = Program::of(&sim);
-    sim.add_fault(fault("/api/2.*/jobs/list", 1, 1, Effect::Delay { ms: 8_000 })).unwrap();
+    sim.add_fault(fault("/api/2.*/jobs/list", 1, 1, Effect::Delay { ms: 600_000 })).unwrap();
     let mut first = program.start("backup -o json");
     first.until("it to begin", || program.runs() == 1).await;
     let second = program.run("backup").await;
     second.refused(11, &["lock.held", &format!("process {}", first.id())]);
     first.until("it to go on meanwhile", || program.outcomes().len() > 1).await;
+    sim.clear_faults();
     let ended = first.end().await;
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert_eq!((program.runs(), program.manifests().len()), (1, 1));

@@ -81,10 +81,14 @@ async fn answer(
     let query = req.query.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join("&");
     let path = decoded(&req.path);
     let target = Target { workspace: ws.index, method: &method, path: &path, query: &query };
+    let mut cleared = std::pin::pin!(world.faults.cleared());
     let fired = world.faults.fire(&target);
     for (when, effect) in &fired {
         if let Effect::Delay { ms } = effect {
-            tokio::time::sleep(Duration::from_millis(*ms)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(*ms)) => {}
+                () = &mut cleared => {}
+            }
         }
         if *when == When::Before
             && let Some(instead) = effect.instead()

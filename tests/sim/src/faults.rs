@@ -12,6 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::errors::{ApiError, Shape};
 use crate::population::Mutation;
@@ -132,7 +134,11 @@ fn hundred_megabytes() -> u64 {
 
 /// The faults in force.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Mutex<Table>);
+pub(crate) struct Faults {
+    table: Mutex<Table>,
+    /// Lets calls go that a fault delays.
+    cleared: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -162,18 +168,29 @@ impl Faults {
     /// Arms a fault, or says what is wrong with its glob.
     pub(crate) fn add(&self, fault: Fault) -> Result<(), globset::Error> {
         let path = fault.path.as_deref().map(Glob::new).transpose()?.map(|g| g.compile_matcher());
-        lock(&self.0).armed.push(Armed { fault, path, matched: 0, fired: 0 });
+        lock(&self.table).armed.push(Armed { fault, path, matched: 0, fired: 0 });
         Ok(())
     }
 
-    /// Disarms all.
+    /// Disarms all, and lets go what they delay.
     pub(crate) fn clear(&self) {
-        *lock(&self.0) = Table::default();
+        *lock(&self.table) = Table::default();
+        self.cleared.notify_waiters();
+    }
+
+    /// Ends when all faults are disarmed after this call.
+    pub(crate) fn cleared(&self) -> Notified<'_> {
+        self.cleared.notified()
+    }
+
+    /// How often the faults in force have struck.
+    pub(crate) fn fired(&self) -> u64 {
+        lock(&self.table).armed.iter().map(|armed| armed.fired).sum()
     }
 
     /// The faults that this call sets off, in the order in which they were added.
     pub(crate) fn fire(&self, target: &Target<'_>) -> Vec<(When, Effect)> {
-        let mut table = lock(&self.0);
+        let mut table = lock(&self.table);
         let mut fired = Vec::new();
         for armed in &mut table.armed {
             if !armed.matches(target) {
@@ -197,7 +214,7 @@ impl Faults {
     pub(crate) fn stale(&self, target: &Target<'_>, missing: bool, answer: Answer) -> Answer {
         let Payload::Bytes(fresh) = &answer.body else { return answer };
         let now = (answer.status, fresh.clone());
-        let mut table = lock(&self.0);
+        let mut table = lock(&self.table);
         let before =
             table.seen.insert((target.workspace, format!("{}?{}", target.path, target.query)), now.clone());
         let old = match before {

@@ -195,7 +195,12 @@ impl Sim {
         Ok(self.world.faults.add(fault)?)
     }
 
-    /// Disarms all faults.
+    /// How often the faults in force have struck.
+    pub fn faults_fired(&self) -> u64 {
+        self.world.faults.fired()
+    }
+
+    /// Disarms all faults, and lets go the calls that they delay.
     pub fn clear_faults(&self) {
         self.world.faults.clear();
     }
