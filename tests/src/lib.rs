@@ -7,6 +7,7 @@
     reason = "a harness that cannot set its scene ends the test"
 )]
 
+pub mod component;
 pub mod program;
 pub mod site;
 pub mod synthetic;

@@ -19,7 +19,7 @@ use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::{Figures, Outcome};
 use lakehold_proto::plan::{EnvPlan, Plan};
-use lakehold_proto::queue::{Delivery, QueueName, SharedQueue, decode, encode};
+use lakehold_proto::queue::{Delivery, Message, QueueName, SharedQueue};
 use lakehold_proto::store::{Key, SharedStore, get_existing};
 use lakehold_proto::task::{Assignment, Report, Reported};
 use tokio::sync::watch;
@@ -114,7 +114,7 @@ async fn slot(worker: Worker, queue: QueueName, mut stop: watch::Receiver<bool>)
 
 impl Worker {
     async fn handle(&self, delivery: Box<dyn Delivery>) {
-        let assignment: Assignment = match decode(delivery.body()) {
+        let assignment: Assignment = match delivery.message().read() {
             Ok(assignment) => assignment,
             Err(fault) => {
                 // Nobody can work on it, and its coordinator will send it again: keeping it would only block the queue.
@@ -282,7 +282,7 @@ impl Worker {
 
     async fn report(&self, assignment: &Assignment, nonce: Nonce, what: Reported) -> Result<()> {
         let report = Report { task: assignment.task.id(), attempt: assignment.attempt, nonce, what };
-        self.queue.publish(&assignment.reply_to, encode(&report)?).await
+        self.queue.publish(&assignment.reply_to, Message::of(&report)?).await
     }
 }
 

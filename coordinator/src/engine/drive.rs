@@ -18,7 +18,7 @@ use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::Outcome;
 use lakehold_proto::plan::Plan;
-use lakehold_proto::queue::{QueueName, SharedQueue, decode, encode};
+use lakehold_proto::queue::{Message, QueueName, SharedQueue};
 use lakehold_proto::store::{Key, SharedStore, Store, get_existing};
 use lakehold_proto::task::{IllegalStep, Report, Reported};
 use tokio::sync::watch;
@@ -101,7 +101,7 @@ impl Engine {
                 }
                 delivery = inbox.next() => match delivery {
                     Ok(Some(delivery)) => {
-                        self.hear(&mut runs, plan, delivery.body()).await?;
+                        self.hear(&mut runs, plan, delivery.message()).await?;
                         // A report is a hint: losing the acknowledgement only makes us hear it twice.
                         if let Err(fault) = delivery.acknowledge().await {
                             warn!(%fault, "cannot acknowledge a report");
@@ -141,14 +141,14 @@ impl Engine {
         for run in runs {
             let queue = QueueName::tasks(&run.plan().pool);
             for assignment in run.due(replies, self.clock.tick()).map_err(bug)? {
-                self.queue.publish(&queue, encode(&assignment)?).await?;
+                self.queue.publish(&queue, Message::of(&assignment)?).await?;
             }
         }
         Ok(())
     }
 
-    async fn hear(&self, runs: &mut [EnvRun], plan: &Plan, body: &[u8]) -> Result<()> {
-        let report: Report = match decode(body) {
+    async fn hear(&self, runs: &mut [EnvRun], plan: &Plan, message: &Message) -> Result<()> {
+        let report: Report = match message.read() {
             Ok(report) => report,
             Err(fault) => {
                 warn!(%fault, "something on the reply queue is no report");

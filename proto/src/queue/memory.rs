@@ -4,12 +4,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::Notify;
 
-use super::{Consumer, Delivery, Queue, QueueName};
+use super::{Consumer, Delivery, Message, Queue, QueueName};
 use crate::fault::Result;
 
 /// What a queue may do to us within its promises, each with a probability from 0 to 1.
@@ -36,9 +35,15 @@ struct Shared {
     mischief: Mischief,
 }
 
+#[derive(Clone, Debug)]
+struct Waiting {
+    message: Message,
+    redelivered: bool,
+}
+
 #[derive(Debug)]
 struct State {
-    queues: HashMap<QueueName, VecDeque<Bytes>>,
+    queues: HashMap<QueueName, VecDeque<Waiting>>,
     dice: StdRng,
     closed: bool,
 }
@@ -78,16 +83,16 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, queue: &QueueName, body: Bytes, front: bool) {
+    fn push(&self, queue: &QueueName, message: Waiting, front: bool) {
         {
             let waiting = &mut self.state().queues;
             let waiting = waiting.entry(queue.clone()).or_default();
-            if front { waiting.push_front(body) } else { waiting.push_back(body) }
+            if front { waiting.push_front(message) } else { waiting.push_back(message) }
         }
         self.changed.notify_waiters();
     }
 
-    fn pop(&self, queue: &QueueName) -> Option<Bytes> {
+    fn pop(&self, queue: &QueueName) -> Option<Waiting> {
         let state = &mut *self.state();
         let waiting = state.queues.get_mut(queue)?;
         let mischief = self.mischief;
@@ -96,18 +101,18 @@ impl Shared {
             n if n > 1 && state.dice.random_bool(mischief.reorder) => state.dice.random_range(0..n),
             _ => 0,
         };
-        let body = waiting.remove(at)?;
+        let taken = waiting.remove(at)?;
         if state.dice.random_bool(mischief.duplicate) {
-            waiting.push_back(body.clone());
+            waiting.push_back(Waiting { redelivered: true, ..taken.clone() });
         }
-        Some(body)
+        Some(taken)
     }
 }
 
 #[async_trait]
 impl Queue for MemoryQueue {
-    async fn publish(&self, queue: &QueueName, body: Bytes) -> Result<()> {
-        self.shared.push(queue, body, false);
+    async fn publish(&self, queue: &QueueName, message: Message) -> Result<()> {
+        self.shared.push(queue, Waiting { message, redelivered: false }, false);
         Ok(())
     }
 
@@ -128,12 +133,12 @@ impl Consumer for MemoryConsumer {
             let changed = self.shared.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if let Some(body) = self.shared.pop(&self.queue) {
+            if let Some(taken) = self.shared.pop(&self.queue) {
                 let shared = Arc::clone(&self.shared);
                 return Ok(Some(Box::new(MemoryDelivery {
                     shared,
                     queue: self.queue.clone(),
-                    body,
+                    taken,
                     settled: false,
                 })));
             }
@@ -148,21 +153,31 @@ impl Consumer for MemoryConsumer {
 struct MemoryDelivery {
     shared: Arc<Shared>,
     queue: QueueName,
-    body: Bytes,
+    taken: Waiting,
     settled: bool,
+}
+
+impl MemoryDelivery {
+    fn again(&self) -> Waiting {
+        Waiting { redelivered: true, ..self.taken.clone() }
+    }
 }
 
 #[async_trait]
 impl Delivery for MemoryDelivery {
-    fn body(&self) -> &Bytes {
-        &self.body
+    fn message(&self) -> &Message {
+        &self.taken.message
+    }
+
+    fn redelivered(&self) -> bool {
+        self.taken.redelivered
     }
 
     async fn acknowledge(mut self: Box<Self>) -> Result<()> {
         self.settled = true;
         let forget = self.shared.mischief.forget_acknowledgement;
         if self.shared.state().dice.random_bool(forget) {
-            self.shared.push(&self.queue, self.body.clone(), false);
+            self.shared.push(&self.queue, self.again(), false);
         }
         Ok(())
     }
@@ -176,7 +191,7 @@ impl Delivery for MemoryDelivery {
 impl Drop for MemoryDelivery {
     fn drop(&mut self) {
         if !self.settled {
-            self.shared.push(&self.queue, self.body.clone(), true);
+            self.shared.push(&self.queue, self.again(), true);
         }
     }
 }

@@ -12,6 +12,7 @@ mod memory;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise ends the suite")]
 pub mod conformance;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -54,11 +55,53 @@ impl fmt::Debug for QueueName {
     }
 }
 
+/// What travels: bytes, and beside them the context of the trace that they belong to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// At most [`MAX_MESSAGE`] bytes.
+    pub body: Bytes,
+    /// The W3C trace context (`traceparent`, `tracestate`) of the span that sends it; empty where nobody traces. On a
+    /// broker these are the message's headers.
+    pub trace: BTreeMap<String, String>,
+}
+
+impl Message {
+    /// Writes `content` as MessagePack with field names, so that a field may be added without breaking older workers.
+    ///
+    /// # Errors
+    /// `Bug` when it is larger than [`MAX_MESSAGE`] or cannot be written.
+    pub fn of<T: serde::Serialize>(content: &T) -> Result<Self> {
+        let bug = |e: &dyn fmt::Display| Fault::new(Class::Bug, "queue.encode", "write a message", e);
+        let body = rmp_serde::to_vec_named(content).map_err(|e| bug(&e))?;
+        if body.len() > MAX_MESSAGE {
+            return Err(bug(&format!("it has {} bytes, {MAX_MESSAGE} are allowed", body.len())));
+        }
+        Ok(Self::from(Bytes::from(body)))
+    }
+
+    /// Reads what [`Message::of`] wrote.
+    ///
+    /// # Errors
+    /// `Integrity` when the bytes are no such message.
+    pub fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        rmp_serde::from_slice(&self.body)
+            .map_err(|e| Fault::new(Class::Integrity, "queue.decode", "read a message", e))
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(body: Bytes) -> Self {
+        Self { body, trace: BTreeMap::new() }
+    }
+}
+
 /// A message being worked on. Settle it by exactly one of the two calls; dropping it hands it back.
 #[async_trait]
 pub trait Delivery: Send + Sync {
     /// The message.
-    fn body(&self) -> &Bytes;
+    fn message(&self) -> &Message;
+    /// Whether this is known not to be its first delivery: somebody may have settled it already.
+    fn redelivered(&self) -> bool;
     /// The work is settled in the store: never deliver this again. An error means it will be delivered again.
     async fn acknowledge(self: Box<Self>) -> Result<()>;
     /// Hands it back for somebody else.
@@ -76,8 +119,8 @@ pub trait Consumer: Send {
 /// A message queue. See the module for what every adapter promises.
 #[async_trait]
 pub trait Queue: Send + Sync + fmt::Debug {
-    /// Sends a message. Returns when the queue has taken responsibility for it.
-    async fn publish(&self, queue: &QueueName, body: Bytes) -> Result<()>;
+    /// Sends a message. Returns when the queue has taken responsibility for it; many may be under way at once.
+    async fn publish(&self, queue: &QueueName, message: Message) -> Result<()>;
 
     /// Subscribes. One consumer holds one unsettled message at a time.
     async fn consume(&self, queue: &QueueName) -> Result<Box<dyn Consumer>>;
@@ -85,24 +128,3 @@ pub trait Queue: Send + Sync + fmt::Debug {
 
 /// A shared [`Queue`].
 pub type SharedQueue = Arc<dyn Queue>;
-
-/// Writes a message as MessagePack with field names, so that a field may be added without breaking older workers.
-///
-/// # Errors
-/// `Bug` when it is larger than [`MAX_MESSAGE`] or cannot be written.
-pub fn encode<T: serde::Serialize>(message: &T) -> Result<Bytes> {
-    let bug = |e: &dyn fmt::Display| Fault::new(Class::Bug, "queue.encode", "write a message", e);
-    let body = rmp_serde::to_vec_named(message).map_err(|e| bug(&e))?;
-    if body.len() > MAX_MESSAGE {
-        return Err(bug(&format!("it has {} bytes, {MAX_MESSAGE} are allowed", body.len())));
-    }
-    Ok(body.into())
-}
-
-/// Reads a message.
-///
-/// # Errors
-/// `Integrity` when the bytes are no such message.
-pub fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T> {
-    rmp_serde::from_slice(body).map_err(|e| Fault::new(Class::Integrity, "queue.decode", "read a message", e))
-}
