@@ -9,4 +9,5 @@ pub mod identity;
 pub mod output;
 pub mod plan;
 pub mod snapshot;
+mod spill;
 pub mod verify;

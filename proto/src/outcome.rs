@@ -1,14 +1,17 @@
 //! Outcomes: what a task settled. Written once, at a key nobody else writes; a late or doubled one is harmless.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::FaultRecord;
+use crate::fault::{Class, Fault, FaultRecord, Result};
 use crate::format::IndexRef;
-use crate::ids::{Kind, Nonce, SnapshotId, TraceId};
+use crate::ids::{Kind, Nonce, SnapshotId, TaskId, TraceId};
 use crate::store::Key;
-use crate::task::{Shard, Task, TaskSpec};
+use crate::task::{Batch, Shard, Task, TaskSpec};
 
 /// What one delivery of one attempt at a task came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +22,8 @@ pub struct Outcome {
     pub attempt: u32,
     /// The delivery.
     pub nonce: Nonce,
+    /// The batch in which the attempt was sent: where the outcome lies.
+    pub batch: Batch,
     /// How it ended.
     pub verdict: Verdict,
     /// The indexes of what it captured, one for each kind.
@@ -43,13 +48,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Its name.
+    pub fn id(&self) -> OutcomeId {
+        let (attempt, nonce, interim) = (self.attempt, self.nonce, self.interim);
+        OutcomeId { task: self.task.id(), attempt, nonce, interim }
+    }
+
     /// Where it belongs in the store.
     pub fn key(&self) -> Key {
-        let (run, task) = (self.task.run, self.task.id());
-        match self.interim {
-            Some(number) => Key::interim(run, task, self.attempt, self.nonce, number),
-            None => Key::outcome(run, task, self.attempt, self.nonce),
-        }
+        Key::outcome(self.task.run, &self.task.environment, self.batch, self.id())
     }
 
     /// Whether it settles its task.
@@ -67,6 +74,53 @@ impl Outcome {
             Verdict::Retry { .. } => 3,
         };
         (class, self.attempt, self.nonce)
+    }
+}
+
+/// The name of an outcome: no two are ever written under one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OutcomeId {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub attempt: u32,
+    /// The delivery.
+    pub nonce: Nonce,
+    /// See [`Outcome::interim`].
+    pub interim: Option<u32>,
+}
+
+impl fmt::Display for OutcomeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:06}-{}", self.task.digits(), self.attempt, self.nonce)?;
+        self.interim.map_or(Ok(()), |number| write!(f, ".{number:06}"))
+    }
+}
+
+impl FromStr for OutcomeId {
+    type Err = Fault;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let foreign = || {
+            Fault::new(
+                Class::Integrity,
+                "run.foreign-object",
+                format!("read the name {name:?}"),
+                "it is none of an outcome",
+            )
+        };
+        let (id, interim) = match name.split_once('.') {
+            Some((id, number)) => (id, Some(number.parse().map_err(|_| foreign())?)),
+            None => (name, None),
+        };
+        let mut fields = id.splitn(3, '-');
+        let mut field = || fields.next().ok_or_else(foreign);
+        Ok(Self {
+            task: Cow::Borrowed(field()?).try_into()?,
+            attempt: field()?.parse().map_err(|_| foreign())?,
+            nonce: Cow::Borrowed(field()?).try_into()?,
+            interim,
+        })
     }
 }
 

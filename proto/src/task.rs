@@ -1,11 +1,13 @@
 //! Tasks: what is dispatched and retried, how it is addressed, and the one total function by which its state moves.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Tick;
+use crate::fault::{Class, Fault, Result};
 use crate::format::Located;
 use crate::ids::{EnvName, Hash, Kind, Nonce, RunId, SnapshotId, TaskId, TraceId};
 use crate::queue::QueueName;
@@ -182,6 +184,42 @@ pub struct TaskSpec {
     pub input: Vec<Located>,
 }
 
+/// What a coordinator sent of one environment, in parts of a bounded size. Outcomes lie grouped by it, so that those of a
+/// part that is through need not be listed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Cow<'_, str>", into = "String")]
+pub struct Batch {
+    /// Who sent it: one life of a coordinator.
+    pub coordinator: Nonce,
+    /// Counts from 1.
+    pub number: u32,
+}
+
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:06}", self.coordinator, self.number)
+    }
+}
+
+impl TryFrom<Cow<'_, str>> for Batch {
+    type Error = Fault;
+
+    fn try_from(text: Cow<'_, str>) -> Result<Self> {
+        let wrong = || {
+            Fault::new(Class::Integrity, "id.batch", "read the name of a batch", format!("{text:?} is none"))
+        };
+        let (coordinator, number) = text.split_once('-').ok_or_else(wrong)?;
+        let number = number.parse().map_err(|_| wrong())?;
+        Ok(Self { coordinator: Cow::Borrowed(coordinator).try_into()?, number })
+    }
+}
+
+impl From<Batch> for String {
+    fn from(batch: Batch) -> Self {
+        batch.to_string()
+    }
+}
+
 /// What travels to a worker: one attempt at one task. It names what lies in the store; no credential is in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
@@ -189,6 +227,8 @@ pub struct Assignment {
     pub task: Task,
     /// Counts from 1.
     pub attempt: u32,
+    /// Where the outcome belongs.
+    pub batch: Batch,
     /// See [`TaskSpec::yields`].
     pub yields: Vec<Kind>,
     /// See [`TaskSpec::long`].
@@ -208,6 +248,10 @@ pub struct Assignment {
 /// What travels back: a hint that an outcome lies in the store. A lost one is found by the next listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
+    /// The environment it is about.
+    pub environment: EnvName,
+    /// The batch in which the attempt was sent.
+    pub batch: Batch,
     /// The task it is about.
     pub task: TaskId,
     /// The attempt it is about.
@@ -321,7 +365,7 @@ pub struct IllegalStep {
 ///
 /// # Errors
 /// [`IllegalStep`] when the coordinator sends a task that is not pending, or times out one that is not under way.
-pub fn next(state: State, event: Event) -> Result<State, IllegalStep> {
+pub fn next(state: State, event: Event) -> std::result::Result<State, IllegalStep> {
     use State::{Lost, Pending, Sent, Settled, Started};
     let illegal = Err(IllegalStep { state, event });
     Ok(match (state, event) {

@@ -126,8 +126,9 @@ impl Program {
     pub fn outcomes(&self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for run in folders(&self.path("store/runs")) {
-            for task in folders(&run.join("outcomes")) {
-                let files = std::fs::read_dir(&task).unwrap().map(|file| file.unwrap().path());
+            let environments = folders(&run.join("outcomes"));
+            for batch in environments.iter().flat_map(|environment| folders(environment)) {
+                let files = std::fs::read_dir(&batch).unwrap().map(|file| file.unwrap().path());
                 outcomes
                     .extend(files.map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()));
             }

@@ -5,16 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lakehold::engine::state::{EnvRun, SILENCE, Start, fold};
+use lakehold::engine::state::{EnvRun, Fold, SILENCE, Start};
 use lakehold_proto::clock::Tick;
 use lakehold_proto::fault::{Class, Fault};
 use lakehold_proto::format::IndexRef;
 use lakehold_proto::ids::{Hash, Kind, Nonce, RunId, SnapshotId, TaskId, TraceId};
-use lakehold_proto::outcome::{Figures, Outcome, Verdict};
+use lakehold_proto::outcome::{Figures, Outcome, OutcomeId, Verdict};
 use lakehold_proto::plan::{EnvPlan, Estimate, PLAN_SCHEMA, Plan, Probe, Selection};
 use lakehold_proto::queue::QueueName;
-use lakehold_proto::store::Key;
-use lakehold_proto::task::{Assignment, LEASE_SILENCE, Shard, Task, TaskSpec, Verb};
+use lakehold_proto::task::{Assignment, Batch, LEASE_SILENCE, Shard, Task, TaskSpec, Verb};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -104,6 +103,27 @@ struct Working {
     interims: u32,
 }
 
+/// Attempts in a batch: few, so that batches come to be through, and are not listed again.
+const BATCH: usize = 4;
+
+/// One life of a coordinator: its run, and what it heard and has not gathered yet.
+struct Coordinator {
+    run: EnvRun,
+    recent: Vec<Outcome>,
+}
+
+impl Coordinator {
+    fn learn(&mut self, outcome: &Outcome, now: Tick) {
+        if self.run.has(outcome.task.id()) && !self.run.has_heard(&outcome.id()) {
+            self.run.learn(outcome, now).unwrap();
+            self.recent.push(outcome.clone());
+        }
+    }
+}
+
+/// What a coordinator gathered: the batches it calls through, and outcomes.
+type Segment = (Vec<Batch>, Vec<Outcome>);
+
 /// Store, queue, workers and coordinators, all at the mercy of one seed.
 struct World {
     dice: StdRng,
@@ -112,11 +132,12 @@ struct World {
     nonces: u64,
     queue: Vec<Assignment>,
     working: Vec<Working>,
-    stored: BTreeMap<Key, Outcome>,
+    stored: BTreeMap<OutcomeId, Outcome>,
+    segments: Vec<Segment>,
     starts: Vec<Start>,
-    reports: Vec<Key>,
+    reports: Vec<OutcomeId>,
     started_reports: Vec<Start>,
-    coordinators: Vec<EnvRun>,
+    coordinators: Vec<Coordinator>,
     /// Troubles left: after them the world is kind, so that every schedule ends.
     troubles: u32,
     retries: HashMap<TaskId, u32>,
@@ -126,11 +147,9 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
         let plan = plan();
-        let environment = plan.environments[0].clone();
-        let coordinators =
-            (0..dice.random_range(1..=2)).map(|_| EnvRun::new(&plan, environment.clone())).collect();
+        let coordinators = dice.random_range(1..=2);
         let troubles = dice.random_range(0..60);
-        Self {
+        let mut world = Self {
             dice,
             plan,
             now: Duration::ZERO,
@@ -138,13 +157,19 @@ impl World {
             queue: Vec::new(),
             working: Vec::new(),
             stored: BTreeMap::new(),
+            segments: Vec::new(),
             starts: Vec::new(),
             reports: Vec::new(),
             started_reports: Vec::new(),
-            coordinators,
+            coordinators: Vec::new(),
             troubles,
             retries: HashMap::new(),
+        };
+        for _ in 0..coordinators {
+            let folded = world.folded();
+            world.coordinators.push(folded);
         }
+        world
     }
 
     /// Whether the snapshot was complete in the end.
@@ -171,10 +196,10 @@ impl World {
     }
 
     fn dispatch(&mut self) {
-        let reply_to = QueueName::replies(self.plan.run);
+        let reply_to = QueueName::replies(Nonce::numbered(0));
         for at in 0..self.coordinators.len() {
             let tick = self.tick();
-            for assignment in self.coordinators[at].due(&reply_to, tick).unwrap() {
+            for assignment in self.coordinators[at].run.due(&reply_to, tick).unwrap() {
                 if self.trouble(0.1) {
                     self.queue.push(assignment.clone());
                 }
@@ -187,11 +212,12 @@ impl World {
 
     fn something_happens(&mut self) {
         self.now += Duration::from_millis(self.dice.random_range(1..500));
-        match self.dice.random_range(0..8) {
+        match self.dice.random_range(0..9) {
             0 | 1 => self.take(),
             2 | 3 => self.work(),
             4 | 5 => self.hear(),
             6 => self.watch(),
+            7 => self.gather(),
             _ => self.disaster(),
         }
         if self.queue.is_empty()
@@ -200,7 +226,7 @@ impl World {
             && self.started_reports.is_empty()
         {
             // Nothing will happen any more by itself: only time can help.
-            let wake = self.coordinators.iter().filter_map(EnvRun::wake).min();
+            let wake = self.coordinators.iter().filter_map(|coordinator| coordinator.run.wake()).min();
             self.now = self.now.max(wake.map_or(self.now, Tick::elapsed)) + Duration::from_secs(1);
             self.watch();
             self.list();
@@ -247,6 +273,7 @@ impl World {
             task: task.clone(),
             attempt: working.assignment.attempt,
             nonce: working.nonce,
+            batch: working.assignment.batch,
             verdict: Verdict::Complete,
             indexes: vec![index_of(&task, working.nonce, working.assignment.long)],
             unlisted: Vec::new(),
@@ -269,10 +296,10 @@ impl World {
             outcome.indexes.clear();
             self.working.push(working);
         }
-        let key = outcome.key();
-        self.stored.insert(key.clone(), outcome);
+        let id = outcome.id();
+        self.stored.insert(id, outcome);
         if !self.trouble(0.15) {
-            self.reports.push(key);
+            self.reports.push(id);
         }
     }
 
@@ -282,7 +309,7 @@ impl World {
             let at = self.dice.random_range(0..self.started_reports.len());
             let (task, attempt, nonce) = self.started_reports.swap_remove(at);
             for coordinator in &mut self.coordinators {
-                coordinator.started(task, attempt, nonce, tick).unwrap();
+                coordinator.run.started(task, attempt, nonce, tick).unwrap();
             }
             return;
         }
@@ -290,13 +317,13 @@ impl World {
             return;
         }
         let at = self.dice.random_range(0..self.reports.len());
-        let key = self.reports.swap_remove(at);
+        let id = self.reports.swap_remove(at);
         if self.trouble(0.1) {
-            self.reports.push(key.clone());
+            self.reports.push(id);
         }
-        let outcome = self.stored[&key].clone();
+        let outcome = self.stored[&id].clone();
         for coordinator in &mut self.coordinators {
-            coordinator.learn(&outcome, tick).unwrap();
+            coordinator.learn(&outcome, tick);
         }
     }
 
@@ -305,19 +332,27 @@ impl World {
         let tick = self.tick();
         let held: BTreeSet<TaskId> = self.working.iter().map(|w| w.assignment.task.id()).collect();
         for coordinator in &mut self.coordinators {
-            for task in coordinator.leases() {
-                coordinator.lease(task, held.contains(&task), tick).unwrap();
+            for task in coordinator.run.leases() {
+                coordinator.run.lease(task, held.contains(&task), tick).unwrap();
             }
         }
     }
 
     fn list(&mut self) {
         let tick = self.tick();
-        for outcome in self.stored.values() {
-            for coordinator in &mut self.coordinators {
-                coordinator.learn(outcome, tick).unwrap();
+        for coordinator in &mut self.coordinators {
+            let batches = coordinator.run.batches();
+            for outcome in self.stored.values().filter(|outcome| batches.contains(&outcome.batch)) {
+                coordinator.learn(outcome, tick);
             }
         }
+    }
+
+    /// A coordinator writes down what it heard.
+    fn gather(&mut self) {
+        let at = self.dice.random_range(0..self.coordinators.len());
+        let coordinator = &mut self.coordinators[at];
+        self.segments.push((coordinator.run.take_through(), std::mem::take(&mut coordinator.recent)));
     }
 
     fn disaster(&mut self) {
@@ -337,34 +372,63 @@ impl World {
         }
     }
 
-    fn folded(&self) -> EnvRun {
-        let outcomes = self.stored.values().cloned().collect();
-        fold(&self.plan, &self.plan.environments[0], &self.starts, outcomes, self.tick()).unwrap()
+    /// The state as the store tells it: segments, and what lies in batches that none of them calls through.
+    fn folded(&mut self) -> Coordinator {
+        self.nonces += 1;
+        let fresh = EnvRun::new(&self.plan, self.plan.environments[0].clone(), Nonce::numbered(self.nonces));
+        let fresh = fresh.in_batches_of(BATCH);
+        let through: BTreeSet<Batch> =
+            self.segments.iter().flat_map(|(through, _)| through).copied().collect();
+        let recent = self.stored.values().filter(|outcome| !through.contains(&outcome.batch)).cloned();
+        let recent: Vec<Outcome> = recent.collect();
+        let open: BTreeSet<Batch> = recent.iter().map(|outcome| outcome.batch).collect();
+        let all = || self.segments.iter().flat_map(|(_, outcomes)| outcomes).chain(&recent);
+        let mut fold = Fold::default();
+        all().for_each(|outcome| fold.see(outcome));
+        let mut folding = fold.begin(fresh, &self.starts, open, self.tick()).unwrap();
+        all().for_each(|outcome| folding.take(outcome.clone()).unwrap());
+        let run = folding.finish();
+        Coordinator { run, recent }
     }
 
     /// What the driver does before it commits: look whether the store tells the same as what was heard.
     fn try_commit(&mut self) -> Option<Vec<(Kind, IndexRef)>> {
         for at in 0..self.coordinators.len() {
-            if !self.coordinators[at].is_settled() {
+            if !self.coordinators[at].run.is_settled() {
                 continue;
             }
-            let unheard = |(key, outcome): (&Key, &Outcome)| {
-                self.coordinators[at].has(outcome.task.id()) && !self.coordinators[at].has_heard(key)
+            let run = &self.coordinators[at].run;
+            let batches = run.batches();
+            let unheard = |(id, outcome): (&OutcomeId, &Outcome)| {
+                batches.contains(&outcome.batch) && run.has(id.task) && !run.has_heard(id)
             };
-            if self.coordinators[at].is_contested() || self.stored.iter().any(unheard) {
+            if run.is_contested() || self.stored.iter().any(unheard) {
                 self.coordinators[at] = self.folded();
             }
-            if self.coordinators[at].is_settled() {
-                let chosen = self.coordinators[at].chosen();
-                let lost: Vec<_> = chosen.flat_map(|(_, chosen)| chosen.unlisted.clone()).collect();
+            let run = &self.coordinators[at].run;
+            if run.is_settled() {
+                let lost: Vec<_> = run.missing().collect();
                 // Bounded troubles can still use up the attempts of one task; then it is a gap, and says so.
                 if !lost.is_empty() {
-                    assert!(lost.iter().all(|slice| slice.fault.class == Class::Unavailable), "{lost:?}");
+                    assert!(
+                        lost.iter().all(|(_, slice)| slice.fault.class == Class::Unavailable),
+                        "{lost:?}"
+                    );
+                    return Some(Vec::new());
                 }
-                let chosen = self.coordinators[at].chosen();
-                let indexes =
-                    chosen.flat_map(|(by, c)| c.indexes.iter().map(|i| (by.clone(), i.clone()))).collect();
-                return if lost.is_empty() { Some(indexes) } else { Some(Vec::new()) };
+                let segments = self.segments.iter().flat_map(|(_, outcomes)| outcomes);
+                let heard = segments.chain(&self.coordinators[at].recent);
+                let chosen: BTreeMap<_, _> = heard
+                    .filter(|outcome| run.counts(outcome))
+                    .map(|outcome| (outcome.id(), outcome))
+                    .collect();
+                assert_eq!(
+                    chosen.keys().copied().collect::<Vec<_>>(),
+                    run.chosen(),
+                    "an outcome that counts is nowhere"
+                );
+                let indexes = chosen.values().flat_map(|outcome| &outcome.indexes);
+                return Some(indexes.map(|index| (index.by.clone(), index.clone())).collect());
             }
         }
         None

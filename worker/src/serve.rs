@@ -85,7 +85,7 @@ pub async fn serve(worker: Worker, pool: &str, slots: usize, stop: watch::Receiv
 
 async fn slot(worker: Worker, queue: QueueName, mut stop: watch::Receiver<bool>) {
     while !*stop.borrow() {
-        let mut consumer = match worker.queue.consume(&queue).await {
+        let mut consumer = match worker.queue.consume(&queue, 1).await {
             Ok(consumer) => consumer,
             Err(fault) => {
                 warn!(%fault, "cannot subscribe; trying again");
@@ -171,6 +171,7 @@ impl Worker {
             task: assignment.task.clone(),
             attempt: assignment.attempt,
             nonce,
+            batch: assignment.batch,
             verdict: verdict_of(&Fault::new(Class::Bug, "worker.panic", "carry out a task", "it panicked")),
             indexes: Vec::new(),
             unlisted: Vec::new(),
@@ -267,7 +268,7 @@ impl Worker {
         let mut tried = 0;
         loop {
             tried += 1;
-            match self.store.put_new(&key, body.clone()).await {
+            match self.store.put_new_soon(&key, body.clone()).await {
                 Ok(_) => return Ok(()),
                 // A full disk does not empty itself within seconds.
                 Err(fault)
@@ -281,7 +282,15 @@ impl Worker {
     }
 
     async fn report(&self, assignment: &Assignment, nonce: Nonce, what: Reported) -> Result<()> {
-        let report = Report { task: assignment.task.id(), attempt: assignment.attempt, nonce, what };
+        let Assignment { task, attempt, batch, .. } = assignment;
+        let report = Report {
+            environment: task.environment.clone(),
+            batch: *batch,
+            task: task.id(),
+            attempt: *attempt,
+            nonce,
+            what,
+        };
         self.queue.publish(&assignment.reply_to, Message::of(&report)?).await
     }
 }

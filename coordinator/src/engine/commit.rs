@@ -3,22 +3,28 @@
 //! **Ordering**: pages first, the manifest last; all that it names is in the store. **Twice** is once: the manifest is
 //! created, never overwritten, and whoever comes second adopts the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{IndexRef, PageRef, write_page};
 use lakehold_proto::ids::{EnvName, Hash, Kind};
 use lakehold_proto::manifest::{Counts, KindReport, MANIFEST_SCHEMA, Manifest, RunReport, SnapshotState};
-use lakehold_proto::outcome::{LeftOut, Standing, Unlisted};
+use lakehold_proto::outcome::{LeftOut, Outcome, Standing, Unlisted, Verdict};
 use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::store::{Key, Put, PutHashed, SharedStore, Store, get_existing, put_hashed};
+use lakehold_proto::task::{Bucket, Shard};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::drive::EnvEnd;
+use super::ledger::Ledger;
 use super::state::EnvRun;
 use crate::snapshot::survey::{Against, Survey, survey};
+use crate::spill::Spill;
 
+/// Indexes kept in memory while they are put in order.
+const PLACED: usize = 8_192;
 /// Lines on a page: some hundred kilobytes of text, read in one GET.
 const PAGE: usize = 1000;
 
@@ -29,6 +35,8 @@ pub struct Assembly {
     pub plan: Plan,
     /// The settled run of the environment.
     pub run: EnvRun,
+    /// All that was heard of it.
+    pub ledger: Ledger,
     /// Kinds to be accounted for.
     pub kinds: Vec<Kind>,
     /// Now.
@@ -44,8 +52,8 @@ pub async fn commit(store: SharedStore, assembly: Assembly) -> (EnvName, EnvEnd)
 
 async fn assemble_and_publish(store: &dyn Store, assembly: Assembly) -> Result<EnvEnd> {
     let plan = assembly.run.plan().clone();
-    let contents = Contents::of(&assembly.run);
-    let pages = write_pages(store, &contents).await?;
+    let (contents, indexes) = Contents::of(&assembly).await?;
+    let pages = write_pages(store, &contents, indexes).await?;
     let base = read_base(store, &plan).await;
     let against = base.as_ref().map(|base| Against { base, plan: &plan });
     let surveyed = match survey(store, &pages, against).await {
@@ -64,53 +72,84 @@ async fn assemble_and_publish(store: &dyn Store, assembly: Assembly) -> Result<E
     publish(store, manifest).await.map(|manifest| EnvEnd::Committed(Box::new(manifest)))
 }
 
-/// What the outcomes that count captured, in the order in which it is written down.
+/// What the outcomes that count say, besides what they captured.
 struct Contents {
-    indexes: Vec<IndexRef>,
     unlisted: Vec<(Kind, Unlisted)>,
     left_out: BTreeMap<Kind, LeftOut>,
-    outcomes: Vec<Key>,
+    outcomes: Hash,
     tasks: u64,
 }
 
+/// An index to be named by a page. Pages are written in this order, so that equal shards make equal pages.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Placed {
+    by: Kind,
+    scope: String,
+    bucket: Option<(u32, u32)>,
+    kind: Kind,
+    sha256: Hash,
+    size: u64,
+    entries: u64,
+}
+
+impl From<IndexRef> for Placed {
+    fn from(index: IndexRef) -> Self {
+        let IndexRef { by, kind, shard, sha256, size, entries } = index;
+        let bucket = shard.bucket.map(|bucket| (bucket.of, bucket.index));
+        Self { by, scope: shard.scope, bucket, kind, sha256, size, entries }
+    }
+}
+
+impl From<Placed> for IndexRef {
+    fn from(placed: Placed) -> Self {
+        let Placed { by, scope, bucket, kind, sha256, size, entries } = placed;
+        let bucket = bucket.map(|(of, index)| Bucket { index, of });
+        Self { by, kind, shard: Shard { scope, bucket }, sha256, size, entries }
+    }
+}
+
 impl Contents {
-    fn of(run: &EnvRun) -> Self {
-        let (mut indexes, mut unlisted, mut outcomes, mut tasks) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    async fn of(assembly: &Assembly) -> Result<(Self, Spill<Placed>)> {
+        let run = &assembly.run;
+        let mut indexes = Spill::new(PLACED);
+        let mut unlisted: Vec<_> = run.missing().cloned().collect();
         let mut left_out: BTreeMap<Kind, LeftOut> = BTreeMap::new();
-        for (by, chosen) in run.chosen() {
-            for (kind, rules) in &chosen.left_out {
-                let summed = left_out.entry(kind.clone()).or_default();
-                rules.iter().for_each(|(rule, n)| *summed.entry(rule.clone()).or_default() += n);
+        let mut met = HashSet::new();
+        let take = |outcome: Outcome| {
+            // An outcome may be in the segments of several coordinators.
+            if !run.counts(&outcome) || !met.insert(outcome.task.id()) {
+                return Ok(());
             }
-            indexes.extend(chosen.indexes.iter().cloned());
-            unlisted.extend(chosen.unlisted.iter().map(|slice| (by.clone(), slice.clone())));
-            outcomes.extend(chosen.key.clone());
-            tasks += 1;
-        }
-        indexes.sort_by(|a, b| order(&a.by, &a.shard, &a.kind).cmp(&order(&b.by, &b.shard, &b.kind)));
-        unlisted.sort_by(|(a, x), (b, y)| order(a, &x.shard, a).cmp(&order(b, &y.shard, b)));
-        outcomes.sort_unstable();
-        Self { indexes, unlisted, left_out, outcomes, tasks }
-    }
-
-    fn outcomes_hash(&self) -> Hash {
+            if matches!(outcome.verdict, Verdict::Failed { .. }) {
+                return Ok(());
+            }
+            for (kind, rules) in outcome.left_out {
+                let summed = left_out.entry(kind).or_default();
+                rules.into_iter().for_each(|(rule, n)| *summed.entry(rule).or_default() += n);
+            }
+            unlisted.extend(outcome.unlisted.into_iter().map(|slice| (outcome.task.kind.clone(), slice)));
+            outcome.indexes.into_iter().try_for_each(|index| indexes.push(index.into()))
+        };
+        assembly.ledger.each(take).await?;
+        unlisted.sort_by(|(a, x), (b, y)| order(a, &x.shard).cmp(&order(b, &y.shard)));
+        let chosen = run.chosen();
         let mut hasher = Sha256::new();
-        for key in &self.outcomes {
-            hasher.update(key.as_str());
-            hasher.update(b"\n");
-        }
-        Hash::finish(hasher)
+        chosen.iter().for_each(|outcome| hasher.update(format!("{outcome}\n")));
+        let (tasks, _) = run.progress();
+        Ok((Self { unlisted, left_out, outcomes: Hash::finish(hasher), tasks: tasks as u64 }, indexes))
     }
 }
 
-fn order<'a>(by: &'a Kind, shard: &'a lakehold_proto::task::Shard, kind: &'a Kind) -> impl Ord + use<'a> {
-    (by.as_str(), shard.scope.as_str(), shard.bucket.map(|bucket| (bucket.of, bucket.index)), kind.as_str())
+fn order<'a>(by: &'a Kind, shard: &'a Shard) -> impl Ord + use<'a> {
+    (by.as_str(), shard.scope.as_str(), shard.bucket.map(|bucket| (bucket.of, bucket.index)))
 }
 
-async fn write_pages(store: &dyn Store, contents: &Contents) -> Result<Vec<PageRef>> {
+async fn write_pages(store: &dyn Store, contents: &Contents, indexes: Spill<Placed>) -> Result<Vec<PageRef>> {
     let mut pages = Vec::new();
-    for indexes in contents.indexes.chunks(PAGE) {
-        pages.push(put_page(store, indexes, &[]).await?);
+    let mut indexes = indexes.sorted()?.map(|placed| placed.map(IndexRef::from)).peekable();
+    while indexes.peek().is_some() {
+        let page = indexes.by_ref().take(PAGE).collect::<Result<Vec<_>>>()?;
+        pages.push(put_page(store, &page, &[]).await?);
     }
     for unlisted in contents.unlisted.chunks(PAGE) {
         pages.push(put_page(store, &[], unlisted).await?);
@@ -228,7 +267,7 @@ fn assemble(
             planned: assembly.plan.created,
             committed: assembly.committed,
             tasks: contents.tasks,
-            outcomes: contents.outcomes_hash(),
+            outcomes: contents.outcomes,
             figures: assembly.run.figures().clone(),
             program: concat!("lakehold ", env!("CARGO_PKG_VERSION")).into(),
         },

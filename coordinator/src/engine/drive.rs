@@ -6,35 +6,44 @@
 //! each environment is created once, by one of them; the other adopts it. **Cancellation**: a stop leaves the run as it
 //! is, to be resumed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
-use lakehold_proto::clock::SharedClock;
+use bytes::Bytes;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use lakehold_proto::clock::{SharedClock, Tick};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind, Nonce, TaskId};
 use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
-use lakehold_proto::outcome::Outcome;
+use lakehold_proto::outcome::{Outcome, OutcomeId};
 use lakehold_proto::plan::Plan;
-use lakehold_proto::queue::{Message, QueueName, SharedQueue};
-use lakehold_proto::store::{Key, SharedStore, Store, get_existing};
-use lakehold_proto::task::{IllegalStep, Report, Reported};
+use lakehold_proto::queue::{Consumer, Delivery, Message, QueueName, SharedQueue};
+use lakehold_proto::store::{Key, SharedStore, Store};
+use lakehold_proto::task::{Batch, IllegalStep, Report, Reported};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::commit::{Assembly, commit};
-use super::state::{EnvRun, Start, fold};
+use super::ledger::{Ledger, fetch};
+use super::state::{EnvRun, Start};
 use super::view::RunView;
 
 /// How often the store is listed for outcomes whose reports were lost.
 const LISTING: Duration = Duration::from_secs(60);
 /// How often the leases of long tasks are looked at, and the display is fed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Objects read from the store at once.
-const READS: usize = 16;
+/// Reports heard and not looked up yet: more wait in the queue.
+const HEARD: usize = 64;
+/// Messages on their way to the queue at once.
+const SENDING: usize = 256;
+/// How long a message that the queue cannot take waits before it is sent again.
+const SEND_AGAIN: Duration = Duration::from_secs(1);
+/// Bytes of outcomes kept in memory, over all environments; beyond, the fullest ledger writes a segment.
+const RECENT: usize = 16 << 20;
 
 /// What a coordinator works with.
 #[derive(Clone, Debug)]
@@ -74,21 +83,27 @@ impl Engine {
         view: &RunView,
         mut stop: watch::Receiver<bool>,
     ) -> Result<HashMap<EnvName, EnvEnd>> {
-        let replies = QueueName::replies(plan.run);
-        let mut inbox = self.queue.consume(&replies).await?;
-        let mut runs = self.recover(plan).await?;
+        let replies = QueueName::replies(Nonce::random());
+        let mut inbox = self.queue.consume(&replies, HEARD).await?;
+        let mut live = self.recover(plan).await?;
         let mut ends = HashMap::new();
         let mut commits = JoinSet::new();
+        let mut heard = FuturesUnordered::new();
         let mut listed = self.clock.tick();
         loop {
-            self.dispatch(&mut runs, &replies).await?;
-            view.show(&runs);
-            for run in self.settled(plan, &mut runs).await? {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|&stop| stop) => return Err(stopped(plan)),
+                sent = self.dispatch(&mut live, &replies) => sent?,
+            }
+            view.show(live.values().map(|live| &live.run));
+            for Live { run, ledger, .. } in self.settled(plan, &mut live).await? {
                 let kinds = kinds.get(&run.plan().environment).cloned().unwrap_or_default();
-                let assembly = Assembly { plan: plan.clone(), run, kinds, committed: self.clock.now() };
+                let assembly =
+                    Assembly { plan: plan.clone(), run, ledger, kinds, committed: self.clock.now() };
                 commits.spawn(commit(Arc::clone(&self.store), assembly));
             }
-            if runs.is_empty() && commits.is_empty() {
+            if live.is_empty() && commits.is_empty() {
                 return Ok(ends);
             }
             tokio::select! {
@@ -99,26 +114,28 @@ impl Engine {
                     info!(run.id = %plan.run, %environment, "an environment ended");
                     ends.insert(environment, end);
                 }
-                delivery = inbox.next() => match delivery {
-                    Ok(Some(delivery)) => {
-                        self.hear(&mut runs, plan, delivery.message()).await?;
-                        // A report is a hint: losing the acknowledgement only makes us hear it twice.
-                        if let Err(fault) = delivery.acknowledge().await {
-                            warn!(%fault, "cannot acknowledge a report");
-                        }
+                Some(read) = heard.next() => {
+                    self.learn(&mut live, read).await?;
+                    // What else is there already is learned before anything is sent.
+                    while let Some(Some(read)) = heard.next().now_or_never() {
+                        self.learn(&mut live, read).await?;
                     }
+                }
+                delivery = inbox.next(), if heard.len() < HEARD => match delivery {
+                    Ok(Some(delivery)) => heard.push(self.hear(plan, delivery)),
                     Ok(None) => return Err(queue_closed()),
                     Err(fault) => {
                         warn!(%fault, "the reply queue was lost; subscribing anew");
                         self.clock.sleep(Duration::from_millis(200)).await;
-                        inbox = self.queue.consume(&replies).await?;
+                        inbox = self.subscribe(&replies).await?;
                     }
                 },
-                () = self.clock.sleep(self.until_wake(&runs)) => {
-                    self.watch_leases(&mut runs).await?;
+                () = self.clock.sleep(until_wake(&live, self.clock.tick())) => {
+                    live.values_mut().for_each(|live| live.stirred = true);
+                    self.watch_leases(&mut live).await?;
                     if self.clock.tick().since(listed) >= LISTING {
                         listed = self.clock.tick();
-                        self.catch_up(plan, &mut runs).await?;
+                        self.catch_up(plan, &mut live).await?;
                     }
                 }
             }
@@ -126,98 +143,142 @@ impl Engine {
     }
 
     /// What is known of each environment that has no manifest yet.
-    async fn recover(&self, plan: &Plan) -> Result<Vec<EnvRun>> {
-        let (starts, outcomes) = futures::try_join!(self.starts(plan), self.outcomes(plan, |_| true))?;
-        let mut runs = Vec::new();
+    async fn recover(&self, plan: &Plan) -> Result<BTreeMap<EnvName, Live>> {
+        let starts = self.starts(plan).await?;
+        let mut live = BTreeMap::new();
         for environment in &plan.environments {
-            let mine =
-                outcomes.iter().filter(|o| o.task.environment == environment.environment).cloned().collect();
-            runs.push(fold(plan, environment, &starts, mine, self.clock.tick()).map_err(bug)?);
+            let (run, ledger) =
+                Ledger::recover(&self.store, plan, environment, &starts, self.clock.tick()).await?;
+            live.insert(environment.environment.clone(), Live { run, ledger, stirred: true, wake: None });
         }
-        Ok(runs)
+        Ok(live)
     }
 
-    async fn dispatch(&self, runs: &mut [EnvRun], replies: &QueueName) -> Result<()> {
-        for run in runs {
-            let queue = QueueName::tasks(&run.plan().pool);
-            for assignment in run.due(replies, self.clock.tick()).map_err(bug)? {
-                self.queue.publish(&queue, Message::of(&assignment)?).await?;
+    /// Sends what is due, and waits until the queue has taken it: a queue that is down is waited for.
+    async fn dispatch(&self, live: &mut BTreeMap<EnvName, Live>, replies: &QueueName) -> Result<()> {
+        let mut due = Vec::new();
+        for live in live.values_mut().filter(|live| live.stirred) {
+            let queue = QueueName::tasks(&live.run.plan().pool);
+            for assignment in live.run.due(replies, self.clock.tick()).map_err(bug)? {
+                due.push((queue.clone(), Message::of(&assignment)?));
             }
+            live.stirred = false;
+            live.wake = live.run.wake();
+        }
+        let sent = futures::stream::iter(due).map(Ok);
+        sent.try_for_each_concurrent(SENDING, |(queue, message)| self.send(queue, message)).await
+    }
+
+    async fn send(&self, queue: QueueName, message: Message) -> Result<()> {
+        loop {
+            match self.queue.publish(&queue, message.clone()).await {
+                Err(fault) if fault.class.may_retry() => {
+                    warn!(%fault, "the queue does not take a task; trying again");
+                    self.clock.sleep(SEND_AGAIN).await;
+                }
+                sent => return sent,
+            }
+        }
+    }
+
+    async fn subscribe(&self, replies: &QueueName) -> Result<Box<dyn Consumer>> {
+        loop {
+            match self.queue.consume(replies, HEARD).await {
+                Err(fault) if fault.class.may_retry() => {
+                    warn!(%fault, "cannot subscribe to the reply queue; trying again");
+                    self.clock.sleep(SEND_AGAIN).await;
+                }
+                subscribed => return subscribed,
+            }
+        }
+    }
+
+    /// Reads what a report points at.
+    async fn hear(&self, plan: &Plan, delivery: Box<dyn Delivery>) -> Result<Heard> {
+        let read = delivery.message().read::<Report>();
+        // A report is a hint: what is lost with it is found by the next listing.
+        if let Err(fault) = delivery.acknowledge().await {
+            warn!(%fault, "cannot acknowledge a report");
+        }
+        let Report { environment, batch, task, attempt, nonce, what } = match read {
+            Ok(report) => report,
+            Err(fault) => {
+                warn!(%fault, "something on the reply queue is no report");
+                return Ok(Heard::Nothing);
+            }
+        };
+        let interim = match what {
+            Reported::Started => return Ok(Heard::Started(environment, (task, attempt, nonce))),
+            Reported::StoreFailed => return Err(self.why_not_writable(plan).await),
+            Reported::Interim(number) => Some(number),
+            Reported::Outcome => None,
+        };
+        let key = Key::outcome(plan.run, &environment, batch, OutcomeId { task, attempt, nonce, interim });
+        let fetched = fetch(&self.store, key).await?;
+        Ok(fetched
+            .map_or(Heard::Nothing, |(outcome, body)| Heard::Outcome(environment, Box::new(outcome), body)))
+    }
+
+    async fn learn(&self, live: &mut BTreeMap<EnvName, Live>, heard: Result<Heard>) -> Result<()> {
+        let now = self.clock.tick();
+        match heard? {
+            Heard::Nothing => return Ok(()),
+            Heard::Started(environment, (task, attempt, nonce)) => {
+                if let Some(live) = live.get_mut(&environment) {
+                    live.run.started(task, attempt, nonce, now).map_err(bug)?;
+                    live.stirred = true;
+                }
+            }
+            Heard::Outcome(environment, outcome, body) => {
+                if let Some(live) = live.get_mut(&environment) {
+                    live.learn(&outcome, &body, now).await?;
+                }
+            }
+        }
+        while live.values().map(|live| live.ledger.recent()).sum::<usize>() > RECENT {
+            let Some(fullest) = live.values_mut().max_by_key(|live| live.ledger.recent()) else { break };
+            fullest.gather().await?;
         }
         Ok(())
     }
 
-    async fn hear(&self, runs: &mut [EnvRun], plan: &Plan, message: &Message) -> Result<()> {
-        let report: Report = match message.read() {
-            Ok(report) => report,
-            Err(fault) => {
-                warn!(%fault, "something on the reply queue is no report");
-                return Ok(());
-            }
-        };
-        let Some(run) = runs.iter_mut().find(|run| run.has(report.task)) else { return Ok(()) };
-        let (task, attempt, nonce) = (report.task, report.attempt, report.nonce);
-        let key = match report.what {
-            Reported::Started => return run.started(task, attempt, nonce, self.clock.tick()).map_err(bug),
-            Reported::StoreFailed => return Err(self.why_not_writable(plan).await),
-            Reported::Interim(number) => Key::interim(plan.run, task, attempt, nonce, number),
-            Reported::Outcome => Key::outcome(plan.run, task, attempt, nonce),
-        };
-        if run.has_heard(&key) {
-            return Ok(());
-        }
-        // A report without its outcome is a listing that lags: the next one finds it.
-        let Some(body) = self.store.get(&key).await? else { return Ok(()) };
-        run.learn(&read_outcome(&key, &body)?, self.clock.tick()).map_err(bug)
-    }
-
     /// Takes out the environments that are settled, by what was heard and by what the store lists.
-    async fn settled(&self, plan: &Plan, runs: &mut Vec<EnvRun>) -> Result<Vec<EnvRun>> {
-        if !runs.iter().any(EnvRun::is_settled) {
-            return Ok(Vec::new());
-        }
+    async fn settled(&self, plan: &Plan, live: &mut BTreeMap<EnvName, Live>) -> Result<Vec<Live>> {
+        let thought = live.iter().filter(|(_, live)| live.run.is_settled()).map(|(name, _)| name.clone());
         let mut settled = Vec::new();
-        let mut unheard: HashMap<TaskId, usize> = HashMap::new();
-        for (task, key) in self.outcome_keys(plan).await? {
-            if runs.iter().any(|run| run.has(task) && !run.has_heard(&key)) {
-                *unheard.entry(task).or_default() += 1;
+        for environment in thought.collect::<Vec<_>>() {
+            let Some(mut ended) = live.remove(&environment) else { continue };
+            if ended.run.is_contested() || ended.has_unheard().await? {
+                let starts = self.starts(plan).await?;
+                let environment = ended.run.plan().clone();
+                let folded = Ledger::recover(&self.store, plan, &environment, &starts, self.clock.tick());
+                (ended.run, ended.ledger) = folded.await?;
+                ended.stirred = true;
             }
-        }
-        let mut at = 0;
-        while at < runs.len() {
-            if !runs[at].is_settled() {
-                at += 1;
-                continue;
+            if ended.run.is_settled() {
+                settled.push(ended);
+            } else {
+                live.insert(environment, ended);
             }
-            if runs[at].is_contested() || unheard.keys().any(|task| runs[at].has(*task)) {
-                let environment = runs[at].plan().clone();
-                let mine = |outcome: &Outcome| outcome.task.environment == environment.environment;
-                let (starts, outcomes) = futures::try_join!(self.starts(plan), self.outcomes(plan, mine))?;
-                runs[at] = fold(plan, &environment, &starts, outcomes, self.clock.tick()).map_err(bug)?;
-                if !runs[at].is_settled() {
-                    at += 1;
-                    continue;
-                }
-            }
-            settled.push(runs.swap_remove(at));
         }
         Ok(settled)
     }
 
     /// Finds outcomes whose reports were lost.
-    async fn catch_up(&self, plan: &Plan, runs: &mut [EnvRun]) -> Result<()> {
-        for (task, key) in self.outcome_keys(plan).await? {
-            let Some(run) = runs.iter_mut().find(|run| run.has(task) && !run.has_heard(&key)) else {
-                continue;
-            };
-            let body = get_existing(&*self.store, &key).await?;
-            run.learn(&read_outcome(&key, &body)?, self.clock.tick()).map_err(bug)?;
+    async fn catch_up(&self, plan: &Plan, live: &mut BTreeMap<EnvName, Live>) -> Result<()> {
+        for (environment, live) in live {
+            for (batch, id) in live.unheard().await? {
+                let key = Key::outcome(plan.run, environment, batch, id);
+                if let Some((outcome, body)) = fetch(&self.store, key).await? {
+                    live.learn(&outcome, &body, self.clock.tick()).await?;
+                }
+            }
         }
         Ok(())
     }
 
-    async fn watch_leases(&self, runs: &mut [EnvRun]) -> Result<()> {
-        for run in runs {
+    async fn watch_leases(&self, live: &mut BTreeMap<EnvName, Live>) -> Result<()> {
+        for Live { run, .. } in live.values_mut() {
             for task in run.leases() {
                 match self.locks.held(&format!("task/{task}")).await {
                     Ok(held) => run.lease(task, held, self.clock.tick()).map_err(bug)?,
@@ -232,33 +293,6 @@ impl Engine {
         Ok(())
     }
 
-    fn until_wake(&self, runs: &[EnvRun]) -> Duration {
-        let now = self.clock.tick();
-        let wake = runs.iter().filter_map(EnvRun::wake).min().map_or(HEARTBEAT, |wake| wake.since(now));
-        wake.clamp(Duration::from_millis(1), HEARTBEAT)
-    }
-
-    /// The keys of all outcomes of the run, with their tasks.
-    async fn outcome_keys(&self, plan: &Plan) -> Result<HashSet<(TaskId, Key)>> {
-        let prefix = Key::outcomes(plan.run);
-        let keys = self.store.list(&prefix).map_ok(|listed| listed.key);
-        let with_task = keys.map(|key| {
-            let key = key?;
-            Ok((task_in(&key, &prefix)?, key))
-        });
-        with_task.try_collect().await
-    }
-
-    async fn outcomes(&self, plan: &Plan, wanted: impl Fn(&Outcome) -> bool) -> Result<Vec<Outcome>> {
-        let keys = self.outcome_keys(plan).await?;
-        let read = futures::stream::iter(keys).map(|(_, key)| async move {
-            let body = get_existing(&*self.store, &key).await?;
-            read_outcome(&key, &body)
-        });
-        let all: Vec<_> = read.buffer_unordered(READS).try_collect().await?;
-        Ok(all.into_iter().filter(|outcome| wanted(outcome)).collect())
-    }
-
     async fn starts(&self, plan: &Plan) -> Result<Vec<Start>> {
         let prefix = Key::starts(plan.run);
         let keys: Vec<_> = self.store.list(&prefix).map_ok(|listed| listed.key).try_collect().await?;
@@ -269,7 +303,7 @@ impl Engine {
     async fn why_not_writable(&self, plan: &Plan) -> Fault {
         let probe = Key::write_probe(plan.run, Nonce::random());
         // Large enough not to fit where nothing else does.
-        let body = bytes::Bytes::from_static(&[0; 64 * 1024]);
+        let body = Bytes::from_static(&[0; 64 * 1024]);
         let hint = "nothing is lost: mend the store and run the same command with --resume";
         match self.store.put_new(&probe, body).await {
             Err(fault) if fault.hint.is_some() => fault.while_doing("store an outcome"),
@@ -280,6 +314,55 @@ impl Engine {
             }
         }
     }
+}
+
+/// An environment that is being worked on.
+struct Live {
+    run: EnvRun,
+    ledger: Ledger,
+    /// Something was heard, or time has passed: there may be more to send.
+    stirred: bool,
+    /// When there may be more to send by itself.
+    wake: Option<Tick>,
+}
+
+/// What a report came to.
+enum Heard {
+    Nothing,
+    Started(EnvName, Start),
+    Outcome(EnvName, Box<Outcome>, Bytes),
+}
+
+impl Live {
+    async fn learn(&mut self, outcome: &Outcome, body: &[u8], now: Tick) -> Result<()> {
+        if !self.run.has(outcome.task.id()) || self.run.has_heard(&outcome.id()) {
+            return Ok(());
+        }
+        self.run.learn(outcome, now).map_err(bug)?;
+        self.ledger.add(body);
+        self.stirred = true;
+        if self.ledger.is_full() { self.gather().await } else { Ok(()) }
+    }
+
+    async fn gather(&mut self) -> Result<()> {
+        self.ledger.gather(self.run.take_through()).await
+    }
+
+    /// Outcomes that lie in the store and were not heard of.
+    async fn unheard(&self) -> Result<Vec<(Batch, OutcomeId)>> {
+        let mut listed = self.ledger.keys(&self.run.batches()).await?;
+        listed.retain(|(_, id)| self.run.has(id.task) && !self.run.has_heard(id));
+        Ok(listed)
+    }
+
+    async fn has_unheard(&self) -> Result<bool> {
+        Ok(!self.unheard().await?.is_empty())
+    }
+}
+
+fn until_wake(live: &BTreeMap<EnvName, Live>, now: Tick) -> Duration {
+    let wake = live.values().filter_map(|live| live.wake).min().map_or(HEARTBEAT, |wake| wake.since(now));
+    wake.clamp(Duration::from_millis(1), HEARTBEAT)
 }
 
 /// Reads the plan of a run.
@@ -293,11 +376,6 @@ pub async fn read_plan(store: &dyn Store, run: lakehold_proto::ids::RunId) -> Re
     let body = store.get(&key).await?.ok_or_else(absent)?;
     serde_json::from_slice(&body)
         .map_err(|e| Fault::new(Class::Integrity, "plan.damaged", format!("read {key}"), e))
-}
-
-fn read_outcome(key: &Key, body: &[u8]) -> Result<Outcome> {
-    serde_json::from_slice(body)
-        .map_err(|e| Fault::new(Class::Integrity, "outcome.damaged", format!("read {key}"), e))
 }
 
 fn task_in(key: &Key, prefix: &str) -> Result<TaskId> {

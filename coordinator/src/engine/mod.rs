@@ -2,5 +2,6 @@
 
 pub mod commit;
 pub mod drive;
+pub mod ledger;
 pub mod state;
 pub mod view;

@@ -2,7 +2,7 @@
 //!
 //! Whatever this module decides it decides from values, so thousands of schedules with faults can be replayed by seed.
 //! The live run and the recovery after a crash are the same fold: [`EnvRun::learn`] is told outcomes as they are reported,
-//! or all of them at once as they lie in the store.
+//! or, by a [`Fold`], all of them as they lie in the store.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -11,14 +11,12 @@ use std::time::Duration;
 
 use lakehold_proto::clock::Tick;
 use lakehold_proto::fault::{Class, Fault, FaultRecord};
-use lakehold_proto::format::IndexRef;
 use lakehold_proto::ids::{Kind, Nonce, RunId, TaskId, TraceId};
-use lakehold_proto::outcome::{Figures, LeftOut, Outcome, Standing, Unlisted, Verdict};
+use lakehold_proto::outcome::{Figures, Outcome, OutcomeId, Standing, Unlisted, Verdict};
 use lakehold_proto::plan::{BaseRef, EnvPlan, Plan};
 use lakehold_proto::queue::QueueName;
-use lakehold_proto::store::Key;
 use lakehold_proto::task::{
-    Assignment, Epoch, Event, IllegalStep, LEASE_SILENCE, State, Task, TaskSpec, Verb, next,
+    Assignment, Batch, Epoch, Event, IllegalStep, LEASE_SILENCE, State, Task, TaskSpec, Verb, next,
 };
 
 /// An attempt of which nothing was heard for this long is thought to be lost: the deadline of a task, with room for the
@@ -28,7 +26,10 @@ pub const SILENCE: Duration = Duration::from_secs(20 * 60);
 /// The shortest pause before a task is tried again; doubled with each attempt.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// A run in one environment. See the module.
+/// Attempts sent in one batch. Outcomes of a batch are listed together, and gathered when all are through.
+const BATCH: usize = 1000;
+
+/// A run in one environment. See the module. What settled is kept as small as can be: a run may have a million tasks.
 #[derive(Clone, Debug)]
 pub struct EnvRun {
     run: RunId,
@@ -45,38 +46,95 @@ pub struct EnvRun {
     later: BTreeSet<(Tick, TaskId)>,
     /// Tasks that were sent.
     out: HashSet<TaskId>,
-    heard: HashSet<Key>,
+    /// What was made under the living epoch of a long task.
+    under: HashMap<TaskId, Vec<TaskId>>,
+    batches: Batches,
+    /// Outcomes heard of besides those that count.
+    heard: HashSet<OutcomeId>,
+    /// What is missing for tasks that nobody could carry out, with their kinds.
+    missing: BTreeMap<TaskId, (Kind, Unlisted)>,
     /// Two outcomes settle one task: which counts is decided by a fold over the store.
     contested: bool,
     figures: Figures,
 }
 
 #[derive(Clone, Debug)]
-struct Tracked {
+enum Tracked {
+    Open(Box<Open>),
+    Closed(Closed),
+}
+
+#[derive(Clone, Debug)]
+struct Open {
     task: Task,
     spec: TaskSpec,
-    parent: Option<TaskId>,
     state: State,
-    chosen: Option<Chosen>,
+    batches: Vec<Batch>,
     last_fault: Option<FaultRecord>,
 }
 
-/// The outcome that counts for a task.
-#[derive(Clone, Debug, Default)]
-pub struct Chosen {
-    /// Where it lies; `None` for a task that was lost without one.
-    pub key: Option<Key>,
-    /// What it captured.
-    pub indexes: Vec<IndexRef>,
-    /// What could not be listed.
-    pub unlisted: Vec<Unlisted>,
-    /// What rules left out.
-    pub left_out: BTreeMap<Kind, LeftOut>,
+/// A task that is settled, or lost: what is kept of it for the rest of the run.
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    long: bool,
+    /// The outcome that counts; none for a task that was lost without one.
+    chosen: Option<(u32, Nonce)>,
+}
+
+/// Where what was sent lies, and what of it is still to come. Pure book-keeping.
+#[derive(Clone, Debug)]
+struct Batches {
+    size: usize,
+    last: Batch,
+    sent_in_last: usize,
+    /// Tasks of each batch that may still be worked on.
+    open: BTreeMap<Batch, usize>,
+    /// Batches of other coordinators, which may still fill.
+    others: BTreeSet<Batch>,
+    /// Batches that are through and not written down yet as such.
+    through: Vec<Batch>,
+}
+
+impl Batches {
+    fn of(coordinator: Nonce) -> Self {
+        let last = Batch { coordinator, number: 1 };
+        let (open, others) = (BTreeMap::from([(last, 0)]), BTreeSet::new());
+        Self { size: BATCH, last, sent_in_last: 0, open, others, through: Vec::new() }
+    }
+
+    fn send(&mut self) -> Batch {
+        if self.sent_in_last == self.size {
+            let full = self.last;
+            self.last.number += 1;
+            self.sent_in_last = 0;
+            self.open.insert(self.last, 0);
+            self.close_if_through(full);
+        }
+        self.sent_in_last += 1;
+        *self.open.entry(self.last).or_default() += 1;
+        self.last
+    }
+
+    fn settle(&mut self, batches: &[Batch]) {
+        for &batch in batches {
+            if let Some(outstanding) = self.open.get_mut(&batch) {
+                *outstanding -= 1;
+                self.close_if_through(batch);
+            }
+        }
+    }
+
+    fn close_if_through(&mut self, batch: Batch) {
+        if batch != self.last && self.open.get(&batch) == Some(&0) {
+            self.open.remove(&batch);
+            self.through.push(batch);
+        }
+    }
 }
 
 impl EnvRun {
-    /// A run that has heard nothing yet.
-    pub fn new(plan: &Plan, environment: EnvPlan) -> Self {
+    /// A run that has heard nothing yet, as one life of a coordinator sees it.
+    pub fn new(plan: &Plan, environment: EnvPlan, coordinator: Nonce) -> Self {
         let mut run = Self {
             run: plan.run,
             verb: plan.verb,
@@ -86,15 +144,25 @@ impl EnvRun {
             ready: BTreeMap::new(),
             later: BTreeSet::new(),
             out: HashSet::new(),
+            under: HashMap::new(),
+            batches: Batches::of(coordinator),
             heard: HashSet::new(),
+            missing: BTreeMap::new(),
             contested: false,
             figures: Figures::default(),
             plan: Arc::new(environment),
         };
         for spec in run.plan.roots.clone() {
-            run.admit(spec, None, None);
+            run.admit(spec, None);
         }
         run
+    }
+
+    /// The same run, sent in batches of another size: for simulations, whose runs are small.
+    #[must_use]
+    pub fn in_batches_of(mut self, size: usize) -> Self {
+        self.batches.size = size;
+        self
     }
 
     /// What it carries out.
@@ -107,9 +175,10 @@ impl EnvRun {
         self.tasks.contains_key(&task)
     }
 
-    /// Whether the outcome that lies at `key` was heard of.
-    pub fn has_heard(&self, key: &Key) -> bool {
-        self.heard.contains(key)
+    /// Whether that outcome was heard of.
+    pub fn has_heard(&self, id: &OutcomeId) -> bool {
+        self.heard.contains(id)
+            || (id.interim.is_none() && self.chosen_of(id.task) == Some((id.attempt, id.nonce)))
     }
 
     /// Whether all that is reachable from the plan is settled or lost.
@@ -132,52 +201,139 @@ impl EnvRun {
         &self.figures
     }
 
-    /// The outcomes that count, each with the kind of its task.
-    pub fn chosen(&self) -> impl Iterator<Item = (&Kind, &Chosen)> {
-        self.tasks
-            .values()
-            .filter_map(|tracked| tracked.chosen.as_ref().map(|chosen| (&tracked.task.kind, chosen)))
+    /// Whether this outcome is the one that counts for its task.
+    pub fn counts(&self, outcome: &Outcome) -> bool {
+        outcome.settles() && self.chosen_of(outcome.task.id()) == Some((outcome.attempt, outcome.nonce))
     }
 
-    /// Hears of an outcome. Late, doubled and foreign ones change nothing.
+    /// The names of the outcomes that count, in order.
+    pub fn chosen(&self) -> Vec<OutcomeId> {
+        let named = |(&task, tracked): (&TaskId, &Tracked)| match tracked {
+            Tracked::Closed(Closed { chosen: Some((attempt, nonce)), .. }) => {
+                Some(OutcomeId { task, attempt: *attempt, nonce: *nonce, interim: None })
+            }
+            _ => None,
+        };
+        let mut chosen: Vec<_> = self.tasks.iter().filter_map(named).collect();
+        chosen.sort_unstable();
+        chosen
+    }
+
+    /// What is missing for tasks that nobody could carry out, with the kinds of these tasks.
+    pub fn missing(&self) -> impl Iterator<Item = &(Kind, Unlisted)> {
+        self.missing.values()
+    }
+
+    /// The batches in which outcomes may lie that were not heard of.
+    pub fn batches(&self) -> Vec<Batch> {
+        self.batches.open.keys().chain(&self.batches.others).copied().collect()
+    }
+
+    /// The batches that are through and have not been told yet: nothing more will come of them that anybody waits for.
+    pub fn take_through(&mut self) -> Vec<Batch> {
+        std::mem::take(&mut self.batches.through)
+    }
+
+    /// Hears of an outcome. Late, doubled and foreign ones change nothing. Returns the tasks it made known.
     ///
     /// # Errors
     /// [`IllegalStep`] is a bug of ours.
-    pub fn learn(&mut self, outcome: &Outcome, now: Tick) -> Result<(), IllegalStep> {
-        let (id, key) = (outcome.task.id(), outcome.key());
-        let epoch = Epoch { task: id, attempt: outcome.attempt, nonce: outcome.nonce };
-        let Some(long) = self.tasks.get(&id).map(|tracked| tracked.spec.long) else { return Ok(()) };
-        if !self.heard.insert(key.clone()) {
-            return Ok(());
+    pub fn learn(&mut self, outcome: &Outcome, now: Tick) -> Result<Vec<TaskId>, IllegalStep> {
+        let id = outcome.id();
+        if self.has_heard(&id) {
+            return Ok(Vec::new());
         }
+        let epoch = Epoch { task: id.task, attempt: outcome.attempt, nonce: outcome.nonce };
+        let long = match self.tasks.get(&id.task) {
+            None => return Ok(Vec::new()),
+            Some(Tracked::Closed(closed)) => {
+                let closed = *closed;
+                return Ok(self.learn_late(outcome, closed, epoch));
+            }
+            Some(Tracked::Open(open)) => open.spec.long,
+        };
         if long {
             // Its report may have overtaken the one that it started.
-            self.step(id, Event::Started { epoch, at: now })?;
+            self.step(id.task, Event::Started { epoch, at: now })?;
         }
         self.figures.add(&outcome.figures);
-        let Some(tracked) = self.tasks.get_mut(&id) else { return Ok(()) };
+        let Some(Tracked::Open(open)) = self.tasks.get_mut(&id.task) else { return Ok(Vec::new()) };
         // What a long task says counts only for the life under which its children were made.
-        if long && !matches!(tracked.state, State::Started { epoch: living, .. } if living == epoch) {
-            return Ok(());
+        let living = matches!(open.state, State::Started { epoch: living, .. } if living == epoch);
+        if long && !living {
+            self.heard.insert(id);
+            return Ok(Vec::new());
         }
         if outcome.interim.is_some() {
-            self.admit_children(outcome, id, Some(epoch));
-            return Ok(());
+            self.heard.insert(id);
+            return Ok(self.admit_children(outcome, Some(epoch)));
         }
         if let Verdict::Retry { fault, after_ms } = &outcome.verdict {
-            tracked.last_fault = Some(fault.clone());
+            open.last_fault = Some(fault.clone());
+            self.heard.insert(id);
             let pause = (RETRY_PAUSE * (1 << outcome.attempt.min(6))).max(Duration::from_millis(*after_ms));
-            self.void_below(id);
-            return self.step(id, Event::Retry { attempt: outcome.attempt, not_before: now.plus(pause) });
+            self.void_below(id.task);
+            self.step(id.task, Event::Retry { attempt: outcome.attempt, not_before: now.plus(pause) })?;
+            return Ok(Vec::new());
         }
-        if tracked.chosen.as_ref().is_some_and(|chosen| chosen.key.is_some()) {
-            self.contested = true;
-            return Ok(());
+        if let Verdict::Failed { fault } = &outcome.verdict {
+            let slice = missing(&open.spec, fault.clone(), outcome.trace, self.plan.base.as_ref());
+            self.missing.insert(id.task, (open.task.kind.clone(), slice));
         }
-        tracked.chosen = Some(choose(outcome, &tracked.spec, key, self.plan.base.as_ref()));
-        self.step(id, Event::Settle)?;
-        self.admit_children(outcome, id, long.then_some(epoch));
-        Ok(())
+        self.step(id.task, Event::Settle)?;
+        self.choose(id.task, outcome);
+        Ok(self.admit_children(outcome, long.then_some(epoch)))
+    }
+
+    /// An outcome of a task that was settled or lost before it was heard of.
+    fn learn_late(&mut self, outcome: &Outcome, closed: Closed, epoch: Epoch) -> Vec<TaskId> {
+        let id = outcome.id();
+        self.figures.add(&outcome.figures);
+        let living = closed.chosen == Some((outcome.attempt, outcome.nonce));
+        if outcome.interim.is_some() {
+            self.heard.insert(id);
+            return if closed.long && living {
+                self.admit_children(outcome, Some(epoch))
+            } else {
+                Vec::new()
+            };
+        }
+        if !outcome.settles() || closed.chosen.is_some() {
+            // Of a long task only one life counts, and that is settled.
+            self.contested |= outcome.settles() && !closed.long;
+            self.heard.insert(id);
+            return Vec::new();
+        }
+        // It was given up, and is there after all: that is better than a gap.
+        match (&outcome.verdict, self.missing.remove(&id.task)) {
+            (Verdict::Failed { fault }, Some((kind, slice))) => {
+                let slice = Unlisted { fault: fault.clone(), trace: outcome.trace, ..slice };
+                self.missing.insert(id.task, (kind, slice));
+            }
+            _ => {}
+        }
+        self.choose(id.task, outcome);
+        self.admit_children(outcome, closed.long.then_some(epoch))
+    }
+
+    fn choose(&mut self, task: TaskId, outcome: &Outcome) {
+        if let Some(Tracked::Closed(closed)) = self.tasks.get_mut(&task) {
+            closed.chosen = Some((outcome.attempt, outcome.nonce));
+        }
+    }
+
+    fn chosen_of(&self, task: TaskId) -> Option<(u32, Nonce)> {
+        match self.tasks.get(&task) {
+            Some(Tracked::Closed(closed)) => closed.chosen,
+            _ => None,
+        }
+    }
+
+    fn opened(&self, task: TaskId) -> Option<&Open> {
+        match self.tasks.get(&task) {
+            Some(Tracked::Open(open)) => Some(open),
+            _ => None,
+        }
     }
 
     /// Hears that a long task started.
@@ -191,7 +347,7 @@ impl EnvRun {
         nonce: Nonce,
         now: Tick,
     ) -> Result<(), IllegalStep> {
-        if !self.tasks.get(&task).is_some_and(|tracked| tracked.spec.long) {
+        if !self.opened(task).is_some_and(|open| open.spec.long) {
             return Ok(());
         }
         self.step(task, Event::Started { epoch: Epoch { task, attempt, nonce }, at: now })
@@ -202,7 +358,7 @@ impl EnvRun {
     /// # Errors
     /// [`IllegalStep`] is a bug of ours.
     pub fn lease(&mut self, task: TaskId, held: bool, now: Tick) -> Result<(), IllegalStep> {
-        let Some(State::Started { seen, .. }) = self.tasks.get(&task).map(|tracked| tracked.state) else {
+        let Some(State::Started { seen, .. }) = self.opened(task).map(|open| open.state) else {
             return Ok(());
         };
         if held {
@@ -217,9 +373,8 @@ impl EnvRun {
 
     /// The long tasks whose leases are to be watched.
     pub fn leases(&self) -> Vec<TaskId> {
-        let started = |id: &&TaskId| {
-            self.tasks.get(*id).is_some_and(|tracked| matches!(tracked.state, State::Started { .. }))
-        };
+        let started =
+            |id: &&TaskId| self.opened(**id).is_some_and(|open| matches!(open.state, State::Started { .. }));
         self.out.iter().filter(started).copied().collect()
     }
 
@@ -237,17 +392,20 @@ impl EnvRun {
         let Some(stage) = self.stage() else { return Ok(due) };
         while self.out.len() < self.window() {
             let Some(id) = self.ready.get_mut(&stage).and_then(Vec::pop) else { break };
-            let Some(tracked) = self.tasks.get(&id) else { continue };
-            let State::Pending { attempt, not_before } = tracked.state else { continue };
+            let Some(Tracked::Open(open)) = self.tasks.get_mut(&id) else { continue };
+            let State::Pending { attempt, not_before } = open.state else { continue };
             if not_before > now {
                 continue;
             }
+            let batch = self.batches.send();
+            open.batches.push(batch);
             due.push(Assignment {
-                task: tracked.task.clone(),
+                task: open.task.clone(),
                 attempt,
-                yields: tracked.spec.yields.clone(),
-                long: tracked.spec.long,
-                input: tracked.spec.input.clone(),
+                batch,
+                yields: open.spec.yields.clone(),
+                long: open.spec.long,
+                input: open.spec.input.clone(),
                 reply_to: reply_to.clone(),
                 trace: self.trace,
                 snapshot: self.plan.snapshot,
@@ -259,7 +417,7 @@ impl EnvRun {
 
     /// When [`Self::due`] may have more to say without anything being heard; `None` when only news can help.
     pub fn wake(&self) -> Option<Tick> {
-        let silent = |id: &TaskId| match self.tasks.get(id)?.state {
+        let silent = |id: &TaskId| match self.opened(*id)?.state {
             State::Sent { at, .. } => Some(at.plus(SILENCE)),
             State::Started { seen, .. } => Some(seen.plus(LEASE_SILENCE)),
             _ => None,
@@ -278,7 +436,7 @@ impl EnvRun {
 
     fn give_up_silent(&mut self, now: Tick) -> Result<(), IllegalStep> {
         let silent = |id: &&TaskId| {
-            let state = self.tasks.get(*id).map(|tracked| tracked.state);
+            let state = self.opened(**id).map(|open| open.state);
             matches!(state, Some(State::Sent { at, .. }) if now.since(at) >= SILENCE)
         };
         for id in self.out.iter().filter(silent).copied().collect::<Vec<_>>() {
@@ -287,14 +445,12 @@ impl EnvRun {
         Ok(())
     }
 
-    fn admit_children(&mut self, outcome: &Outcome, parent: TaskId, epoch: Option<Epoch>) {
+    fn admit_children(&mut self, outcome: &Outcome, epoch: Option<Epoch>) -> Vec<TaskId> {
         let epoch = epoch.or(outcome.task.epoch);
-        for child in &outcome.children {
-            self.admit(child.clone(), Some(parent), epoch);
-        }
+        outcome.children.iter().filter_map(|child| self.admit(child.clone(), epoch)).collect()
     }
 
-    fn admit(&mut self, spec: TaskSpec, parent: Option<TaskId>, epoch: Option<Epoch>) {
+    fn admit(&mut self, spec: TaskSpec, epoch: Option<Epoch>) -> Option<TaskId> {
         let task = Task {
             run: self.run,
             verb: self.verb,
@@ -306,44 +462,34 @@ impl EnvRun {
         };
         let id = task.id();
         if self.tasks.contains_key(&id) {
-            return;
+            return None;
         }
         *self.open.entry(task.stage).or_default() += 1;
+        if let Some(epoch) = epoch {
+            self.under.entry(epoch.task).or_default().push(id);
+        }
         let state = State::Pending { attempt: 1, not_before: Tick::default() };
-        self.tasks.insert(id, Tracked { task, spec, parent, state, chosen: None, last_fault: None });
+        let open = Open { task, spec, state, batches: Vec::new(), last_fault: None };
+        self.tasks.insert(id, Tracked::Open(Box::new(open)));
         self.make_ready(id);
+        Some(id)
     }
 
     fn make_ready(&mut self, id: TaskId) {
-        if let Some(tracked) = self.tasks.get(&id) {
-            self.ready.entry(tracked.task.stage).or_default().push(id);
+        if let Some(stage) = self.opened(id).map(|open| open.task.stage) {
+            self.ready.entry(stage).or_default().push(id);
         }
     }
 
     /// Forgets everything below a long task: its epoch is lost, and so is all that was made under it.
     fn void_below(&mut self, task: TaskId) {
-        if !self.tasks.get(&task).is_some_and(|tracked| tracked.spec.long) {
-            return;
-        }
-        let mut void = HashSet::from([task]);
-        loop {
-            let below = |(id, tracked): (&TaskId, &Tracked)| {
-                (!void.contains(id) && tracked.parent.is_some_and(|parent| void.contains(&parent)))
-                    .then_some(*id)
-            };
-            let found: Vec<_> = self.tasks.iter().filter_map(below).collect();
-            if found.is_empty() {
-                break;
-            }
-            void.extend(found);
-        }
-        void.remove(&task);
-        for id in void {
-            if let Some(tracked) = self.tasks.remove(&id) {
+        for id in self.under.remove(&task).unwrap_or_default() {
+            self.void_below(id);
+            self.missing.remove(&id);
+            if let Some(Tracked::Open(open)) = self.tasks.remove(&id) {
                 self.out.remove(&id);
-                if !is_final(tracked.state) {
-                    self.close(tracked.task.stage);
-                }
+                self.batches.settle(&open.batches);
+                self.close(open.task.stage);
             }
         }
     }
@@ -357,53 +503,38 @@ impl EnvRun {
         }
     }
 
+    /// Moves an open task. One that is settled or lost stays so.
     fn step(&mut self, id: TaskId, event: Event) -> Result<(), IllegalStep> {
-        let Some(tracked) = self.tasks.get_mut(&id) else { return Ok(()) };
-        let (before, after) = (tracked.state, next(tracked.state, event)?);
-        tracked.state = after;
-        let stage = tracked.task.stage;
-        match after {
-            State::Pending { not_before, .. } => _ = self.later.insert((not_before, id)),
-            // Its message will not be needed again, and may name many frames.
-            State::Settled => tracked.spec.input = Vec::new(),
-            State::Lost if tracked.chosen.is_none() => {
-                let fault = tracked.last_fault.clone().unwrap_or_else(poison);
-                tracked.chosen = Some(lost(&tracked.spec, fault, self.trace, self.plan.base.as_ref()));
-            }
-            _ => {}
-        }
+        let Some(Tracked::Open(open)) = self.tasks.get_mut(&id) else { return Ok(()) };
+        let after = next(open.state, event)?;
+        open.state = after;
         match after {
             State::Sent { .. } | State::Started { .. } => _ = self.out.insert(id),
             _ => _ = self.out.remove(&id),
         }
-        if is_final(after) && !is_final(before) {
-            self.close(stage);
+        match after {
+            State::Pending { not_before, .. } => _ = self.later.insert((not_before, id)),
+            State::Settled | State::Lost => {
+                let closed = Tracked::Closed(Closed { long: open.spec.long, chosen: None });
+                if let Some(Tracked::Open(open)) = self.tasks.insert(id, closed) {
+                    self.batches.settle(&open.batches);
+                    self.close(open.task.stage);
+                    if after == State::Lost {
+                        let fault = open.last_fault.unwrap_or_else(poison);
+                        let slice = missing(&open.spec, fault, self.trace, self.plan.base.as_ref());
+                        self.missing.insert(id, (open.task.kind, slice));
+                    }
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
 }
 
-fn is_final(state: State) -> bool {
-    matches!(state, State::Settled | State::Lost)
-}
-
-fn choose(outcome: &Outcome, spec: &TaskSpec, key: Key, base: Option<&BaseRef>) -> Chosen {
-    match &outcome.verdict {
-        Verdict::Failed { fault } => {
-            Chosen { key: Some(key), ..lost(spec, fault.clone(), outcome.trace, base) }
-        }
-        _ => Chosen {
-            key: Some(key),
-            indexes: outcome.indexes.clone(),
-            unlisted: outcome.unlisted.clone(),
-            left_out: outcome.left_out.clone(),
-        },
-    }
-}
-
 /// What a task leaves that nobody could carry out: a gap for all it may have yielded.
-fn lost(spec: &TaskSpec, fault: FaultRecord, trace: TraceId, base: Option<&BaseRef>) -> Chosen {
-    let slice = Unlisted {
+fn missing(spec: &TaskSpec, fault: FaultRecord, trace: TraceId, base: Option<&BaseRef>) -> Unlisted {
+    Unlisted {
         kinds: spec.yields.clone(),
         shard: spec.shard.clone(),
         standing: Standing::Failed,
@@ -411,8 +542,7 @@ fn lost(spec: &TaskSpec, fault: FaultRecord, trace: TraceId, base: Option<&BaseR
         permission: None,
         last_good: base.map(|base| base.snapshot),
         trace,
-    };
-    Chosen { unlisted: vec![slice], ..Chosen::default() }
+    }
 }
 
 fn poison() -> FaultRecord {
@@ -425,60 +555,114 @@ pub type Start = (TaskId, u32, Nonce);
 
 /// The state of a run as the store tells it: the outcomes of each task that count, from the plan downwards.
 ///
-/// A pure function of what is listed: every coordinator that folds the same listing gets the same state.
-///
-/// # Errors
-/// [`IllegalStep`] is a bug of ours.
-pub fn fold(
-    plan: &Plan,
-    environment: &EnvPlan,
-    starts: &[Start],
-    mut outcomes: Vec<Outcome>,
-    now: Tick,
-) -> Result<EnvRun, IllegalStep> {
-    // Retries first, so that attempts are counted before something settles the task; then the best first.
-    outcomes.sort_by_key(|outcome| (outcome.settles(), outcome.interim.is_none(), outcome.precedence()));
-    let mut by_task: HashMap<TaskId, Vec<Outcome>> = HashMap::new();
-    for outcome in outcomes {
-        by_task.entry(outcome.task.id()).or_default().push(outcome);
-    }
-    let mut run = EnvRun::new(plan, environment.clone());
-    let mut fresh: Vec<_> = run.tasks.keys().copied().collect();
-    let mut seen: HashSet<_> = fresh.iter().copied().collect();
-    while let Some(id) = fresh.pop() {
-        let outcomes = by_task.remove(&id).unwrap_or_default();
-        let known: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.children).cloned().collect();
-        run.fold_task(id, starts, &outcomes, now)?;
-        if !known.is_empty() {
-            fresh.extend(run.tasks.keys().copied().filter(|id| seen.insert(*id)));
+/// A pure function of what is listed: every coordinator that folds the same outcomes gets the same state, whatever their
+/// order. They are gone through twice, so that they need not be in memory together: first all are shown to
+/// [`Fold::see`], then all are given to [`Folding::take`].
+#[derive(Debug, Default)]
+pub struct Fold {
+    best: HashMap<TaskId, Precedence>,
+}
+
+type Precedence = (u8, u32, Nonce);
+
+impl Fold {
+    /// Sees an outcome, in the first pass.
+    pub fn see(&mut self, outcome: &Outcome) {
+        if outcome.settles() {
+            let precedence = outcome.precedence();
+            let best = self.best.entry(outcome.task.id()).or_insert(precedence);
+            *best = precedence.min(*best);
         }
     }
-    run.contested = false;
-    Ok(run)
+
+    /// Ends the first pass. `starts` are the long tasks that began, `batches` those whose outcomes may still be more.
+    ///
+    /// # Errors
+    /// [`IllegalStep`] is a bug of ours.
+    pub fn begin(
+        self,
+        mut run: EnvRun,
+        starts: &[Start],
+        batches: impl IntoIterator<Item = Batch>,
+        now: Tick,
+    ) -> Result<Folding, IllegalStep> {
+        run.batches.others.extend(batches);
+        let mut begun: HashMap<TaskId, (u32, Reverse<Nonce>)> = HashMap::new();
+        for &(task, attempt, nonce) in starts {
+            let last = begun.entry(task).or_insert((attempt, Reverse(nonce)));
+            *last = (attempt, Reverse(nonce)).max(*last);
+        }
+        let roots: Vec<_> = run.tasks.keys().copied().collect();
+        let mut folding = Folding { run, best: self.best, begun, early: HashMap::new(), now };
+        roots.into_iter().try_for_each(|root| folding.revive(root))?;
+        Ok(folding)
+    }
+}
+
+/// The second pass of a [`Fold`].
+#[derive(Debug)]
+pub struct Folding {
+    run: EnvRun,
+    best: HashMap<TaskId, Precedence>,
+    /// The last life of each long task.
+    begun: HashMap<TaskId, (u32, Reverse<Nonce>)>,
+    /// Outcomes of tasks that nothing has made known yet.
+    early: HashMap<TaskId, Vec<Outcome>>,
+    now: Tick,
+}
+
+impl Folding {
+    /// Takes an outcome in.
+    ///
+    /// # Errors
+    /// [`IllegalStep`] is a bug of ours.
+    pub fn take(&mut self, outcome: Outcome) -> Result<(), IllegalStep> {
+        let mut known = vec![outcome];
+        while let Some(outcome) = known.pop() {
+            let id = outcome.task.id();
+            if !self.run.has(id) {
+                self.early.entry(id).or_default().push(outcome);
+                continue;
+            }
+            if outcome.settles() && self.best.get(&id) != Some(&outcome.precedence()) {
+                self.run.note(&outcome);
+                continue;
+            }
+            for fresh in self.run.learn(&outcome, self.now)? {
+                self.revive(fresh)?;
+                known.extend(self.early.remove(&fresh).unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the second pass. What nothing made known is not part of the run.
+    pub fn finish(self) -> EnvRun {
+        self.run
+    }
+
+    /// Of a long task the life that ended well counts, else the last that began; what other lives found is void.
+    fn revive(&mut self, id: TaskId) -> Result<(), IllegalStep> {
+        let ended = self.best.get(&id).map(|&(_, attempt, nonce)| (attempt, nonce));
+        let living = ended.or(self.begun.get(&id).map(|&(attempt, Reverse(nonce))| (attempt, nonce)));
+        let (Some((attempt, nonce)), Some(Tracked::Open(open))) = (living, self.run.tasks.get_mut(&id))
+        else {
+            return Ok(());
+        };
+        if !open.spec.long {
+            return Ok(());
+        }
+        open.state = State::Pending { attempt, not_before: self.now };
+        self.run.step(id, Event::Send { at: self.now })?;
+        self.run.started(id, attempt, nonce, self.now)
+    }
 }
 
 impl EnvRun {
-    fn fold_task(
-        &mut self,
-        id: TaskId,
-        starts: &[Start],
-        outcomes: &[Outcome],
-        now: Tick,
-    ) -> Result<(), IllegalStep> {
-        let long = self.tasks.get(&id).is_some_and(|tracked| tracked.spec.long);
-        if long {
-            // The life that ended well counts, else the last that began; what other lives found is void.
-            let ended = outcomes.iter().filter(|o| o.settles()).min_by_key(|o| o.precedence());
-            let begun = starts.iter().filter(|(task, ..)| *task == id);
-            let last = begun.map(|&(_, attempt, nonce)| (attempt, Reverse(nonce))).max();
-            let living =
-                ended.map(|o| (o.attempt, o.nonce)).or(last.map(|(attempt, nonce)| (attempt, nonce.0)));
-            if let (Some((attempt, nonce)), Some(tracked)) = (living, self.tasks.get_mut(&id)) {
-                tracked.state = State::Pending { attempt, not_before: now };
-                self.step(id, Event::Send { at: now })?;
-                self.started(id, attempt, nonce, now)?;
-            }
+    /// Takes down an outcome that does not count: what it took was taken all the same.
+    fn note(&mut self, outcome: &Outcome) {
+        if self.heard.insert(outcome.id()) {
+            self.figures.add(&outcome.figures);
         }
-        outcomes.iter().try_for_each(|outcome| self.learn(outcome, now))
     }
 }

@@ -24,7 +24,7 @@ pub struct Tasks {
 
 impl RunView {
     /// Takes in how far the runs are. Environments that are not among them any more keep their last figures, as settled.
-    pub fn show(&self, runs: &[EnvRun]) {
+    pub fn show<'a>(&self, runs: impl Iterator<Item = &'a EnvRun>) {
         let mut environments = self.environments.lock().unwrap_or_else(PoisonError::into_inner);
         for tasks in environments.values_mut() {
             tasks.settled = tasks.known;

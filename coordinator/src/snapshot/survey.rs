@@ -1,10 +1,12 @@
 //! Surveys a snapshot: its content root, and how its items compare with the base snapshot's, in bounded memory.
 //!
-//! Items are hashed into a fixed space (see [`RootLine`]), which is gone through in ranges: each pass reads all indexes and
-//! keeps only the lines of its range, so memory does not grow with the snapshot. Commit and verify share this function.
+//! Items are hashed into a fixed space (see [`RootLine`]) and sorted there, where they lie in another order than in the
+//! indexes; every index is read once. Commit and verify share this function.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::iter::Peekable;
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use lakehold_proto::fault::Result;
 use lakehold_proto::format::{ContentRoot, Entry, PageRef, RootLine};
 use lakehold_proto::ids::{Hash, Kind};
@@ -12,11 +14,15 @@ use lakehold_proto::manifest::{Counts, Manifest};
 use lakehold_proto::outcome::Unlisted;
 use lakehold_proto::plan::EnvPlan;
 use lakehold_proto::store::Store;
+use serde::{Deserialize, Serialize};
 
 use super::{index, page};
+use crate::spill::{Sorted, Spill};
 
-/// Lines of one snapshot kept in memory at once: about eight megabytes.
-const LINES: u64 = 65_536;
+/// Lines of one snapshot kept in memory at once: about a megabyte.
+const LINES: usize = 8_192;
+/// Indexes read from the store at once.
+const READS: usize = 8;
 
 /// What a survey found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,35 +56,24 @@ impl Against<'_> {
 pub async fn survey(store: &dyn Store, pages: &[PageRef], against: Option<Against<'_>>) -> Result<Survey> {
     let base_pages = against.map_or(&[][..], |against| &against.base.pages);
     let unknown = Unknown::read(store, pages).await?;
-    let passes = entries(store, pages).await?.max(entries(store, base_pages).await?).div_ceil(LINES).max(1);
-    let mut counts = BTreeMap::new();
-    let mut root = ContentRoot::default();
     let mut kinds = Kinds::default();
-    for pass in 0..passes {
-        let range = Range { pass, passes };
-        let mut lines = Vec::new();
-        each(store, pages, |kind, entry| {
-            lines.extend(range.keep(Line::new(kinds.number(kind), kind, entry)));
-        })
-        .await?;
-        for (kind, root) in unknown.slices.iter().filter(|(_, root)| range.holds(root)) {
-            lines.push(Line::of_slice(kinds.number(kind), *root));
-        }
-        let lines = in_order(lines);
-        let mut before = Vec::new();
-        each(store, base_pages, |kind, entry| {
-            let line = Line::new(kinds.number(kind), kind, entry);
-            before.extend(range.keep(Line { unknown: unknown.covers(kind, entry), ..line }));
-        })
-        .await?;
-        lines.iter().for_each(|line| root.push(&line.root));
-        let looked_for = |number| {
-            kinds.named(number).is_some_and(|kind| against.is_some_and(|against| against.looked_for(kind)))
-        };
-        count(&lines, &in_order(before), looked_for, &mut counts);
+    let mut lines = Spill::new(LINES);
+    each(store, pages, |kind, entry| lines.push(Line::new(kinds.number(kind), kind, entry))).await?;
+    for (kind, root) in &unknown.slices {
+        lines.push(Line::of_slice(kinds.number(kind), *root))?;
     }
+    let mut before = Spill::new(LINES);
+    each(store, base_pages, |kind, entry| {
+        let line = Line::new(kinds.number(kind), kind, entry);
+        before.push(Line { unknown: unknown.covers(kind, entry), ..line })
+    })
+    .await?;
+    let looked_for = |number| {
+        kinds.named(number).is_some_and(|kind| against.is_some_and(|against| against.looked_for(kind)))
+    };
+    let (content_root, counts) = compare(Lines::of(lines)?, Lines::of(before)?, looked_for)?;
     let named = |(number, counted)| kinds.named(number).map(|kind| (kind.clone(), counted));
-    Ok(Survey { content_root: root.finish(), counts: counts.into_iter().filter_map(named).collect() })
+    Ok(Survey { content_root, counts: counts.into_iter().filter_map(named).collect() })
 }
 
 /// The kinds met, so that a line needs not name its own.
@@ -99,8 +94,8 @@ impl Kinds {
     }
 }
 
-/// One item, as much of it as is needed to hash and to count it. There are many at once: it is kept small.
-#[derive(Clone, Copy, Debug)]
+/// One item, as much of it as is needed to hash and to count it. There are many: it is kept small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Line {
     root: RootLine,
     bytes: u64,
@@ -142,57 +137,55 @@ impl Line {
     }
 }
 
-fn in_order(mut lines: Vec<Line>) -> Vec<Line> {
-    // Stable: of lines that are wholly alike the first in the order of the pages counts.
-    lines.sort_by_key(|line| line.root.precedence());
-    lines.dedup_by_key(|line| line.root.id);
-    lines
-}
+/// Lines in order, each id once.
+struct Lines(Peekable<Sorted<Line>>);
 
-#[derive(Clone, Copy)]
-struct Range {
-    pass: u64,
-    passes: u64,
-}
-
-impl Range {
-    fn holds(self, line: &RootLine) -> bool {
-        let [a, b, c, d, e, f, g, h, ..] = line.id;
-        let position = u128::from(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
-        (position * u128::from(self.passes)) >> 64 == u128::from(self.pass)
+impl Lines {
+    fn of(lines: Spill<Line>) -> Result<Self> {
+        Ok(Self(lines.sorted()?.peekable()))
     }
 
-    fn keep(self, line: Line) -> Option<Line> {
-        self.holds(&line.root).then_some(line)
+    /// The next line, if `wanted` wants it.
+    fn next_if(&mut self, wanted: impl Fn(&Line) -> bool) -> Result<Option<Line>> {
+        let Some(line) = self.0.next_if(|next| next.as_ref().map_or(true, &wanted)).transpose()? else {
+            return Ok(None);
+        };
+        while self.0.next_if(|next| next.as_ref().is_ok_and(|next| next.root.id == line.root.id)).is_some() {}
+        Ok(Some(line))
     }
 }
 
-fn count(
-    lines: &[Line],
-    before: &[Line],
+/// Hashes and counts the lines, beside those of the base.
+fn compare(
+    mut lines: Lines,
+    mut before: Lines,
     looked_for: impl Fn(u32) -> bool,
-    counts: &mut BTreeMap<u32, Counts>,
-) {
-    let mut before = before.iter().peekable();
+) -> Result<(Hash, BTreeMap<u32, Counts>)> {
+    let mut root = ContentRoot::default();
+    let mut counts: BTreeMap<u32, Counts> = BTreeMap::new();
     let gone = |line: &Line, counts: &mut BTreeMap<u32, Counts>| {
         if !line.unknown && looked_for(line.kind) {
             counts.entry(line.kind).or_default().gone += 1;
         }
     };
-    for line in lines {
-        while let Some(missed) = before.next_if(|earlier| earlier.root.id < line.root.id) {
-            gone(missed, counts);
+    while let Some(line) = lines.next_if(|_| true)? {
+        root.push(&line.root);
+        while let Some(missed) = before.next_if(|earlier| earlier.root.id < line.root.id)? {
+            gone(&missed, &mut counts);
         }
         let counted = counts.entry(line.kind).or_default();
         counted.add(&line.counts());
-        match before.next_if(|earlier| earlier.root.id == line.root.id) {
+        match before.next_if(|earlier| earlier.root.id == line.root.id)? {
             // Of an item that was not read, or not read before, nobody knows whether it changed.
             Some(earlier) if line.gap || earlier.gap => {}
             Some(earlier) => counted.changed += u64::from(earlier.root.content != line.root.content),
             None => counted.new += u64::from(line.item),
         }
     }
-    before.for_each(|missed| gone(missed, counts));
+    while let Some(missed) = before.next_if(|_| true)? {
+        gone(&missed, &mut counts);
+    }
+    Ok((root.finish(), counts))
 }
 
 /// Slices that were not listed: whatever the base snapshot has in them is unknown now.
@@ -232,20 +225,18 @@ impl Unknown {
     }
 }
 
-async fn entries(store: &dyn Store, pages: &[PageRef]) -> Result<u64> {
-    let mut sum = 0;
+/// Reads every entry, in the order of the pages.
+async fn each(
+    store: &dyn Store,
+    pages: &[PageRef],
+    mut take: impl FnMut(&Kind, &Entry) -> Result<()>,
+) -> Result<()> {
     for named in pages {
-        sum += page(store, named).await?.indexes.iter().map(|index| index.entries).sum::<u64>();
-    }
-    Ok(sum)
-}
-
-/// Reads every entry, an index at a time.
-async fn each(store: &dyn Store, pages: &[PageRef], mut take: impl FnMut(&Kind, &Entry)) -> Result<()> {
-    for named in pages {
-        for named in page(store, named).await?.indexes {
-            let read = index(store, &named).await?;
-            read.entries.iter().for_each(|entry| take(&named.kind, entry));
+        let indexes = page(store, named).await?.indexes.into_iter();
+        let reads = indexes.map(|named| async move { Ok((index(store, &named).await?, named.kind)) });
+        let mut read = futures::stream::iter(reads).buffered(READS);
+        while let Some((index, kind)) = read.try_next().await? {
+            index.entries.iter().try_for_each(|entry| take(&kind, entry))?;
         }
     }
     Ok(())

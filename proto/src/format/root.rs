@@ -1,5 +1,8 @@
 //! The content root: one hash over all that a snapshot says about the environment, and nothing about the run or the shards.
 
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Entry;
@@ -7,7 +10,10 @@ use crate::ids::{Hash, Kind};
 use crate::outcome::Unlisted;
 
 /// What the root knows of one item or one unlisted slice: 96 bytes, sorted by the first 32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// The least of two lines with one id counts (an item that moved while it was listed may stand in two shards): one that
+/// captured something before one that did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootLine {
     /// SHA-256 over SHA-256(kind) and SHA-256(key).
     pub id: [u8; 32],
@@ -40,11 +46,18 @@ impl RootLine {
             gaps: *Hash::of(unlisted.standing.word()).bytes(),
         }
     }
+}
 
-    /// Which of two lines with one id counts (an item that moved while it was listed may stand in two shards): one that
-    /// captured something before one that did not, then the least.
-    pub fn precedence(&self) -> impl Ord + use<> {
-        (self.id, self.content == [0; 32], self.content, self.gaps)
+impl Ord for RootLine {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let order = |line: &Self| (line.id, line.content == [0; 32], line.content, line.gaps);
+        order(self).cmp(&order(other))
+    }
+}
+
+impl PartialOrd for RootLine {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

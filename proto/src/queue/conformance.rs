@@ -34,7 +34,7 @@ pub async fn at_least_once(queue: &dyn Queue) {
     for body in &owed {
         queue.publish(&name, Message::from(body.clone())).await.unwrap();
     }
-    let mut consumer = queue.consume(&name).await.unwrap();
+    let mut consumer = queue.consume(&name, 1).await.unwrap();
     while !owed.is_empty() {
         let delivery = next(&mut consumer).await;
         owed.remove(&delivery.message().body);
@@ -45,7 +45,7 @@ pub async fn at_least_once(queue: &dyn Queue) {
 async fn a_dropped_delivery_comes_again(queue: &dyn Queue) {
     let name = fresh();
     queue.publish(&name, Message::from(Bytes::from_static(b"once more"))).await.unwrap();
-    let mut consumer = queue.consume(&name).await.unwrap();
+    let mut consumer = queue.consume(&name, 1).await.unwrap();
     drop(next(&mut consumer).await);
     let again = next(&mut consumer).await;
     assert_eq!(again.message().body.as_ref(), b"once more");
@@ -56,9 +56,9 @@ async fn a_dropped_delivery_comes_again(queue: &dyn Queue) {
 async fn handed_back_work_goes_to_somebody_else(queue: &dyn Queue) {
     let name = fresh();
     queue.publish(&name, Message::from(Bytes::from_static(b"take it"))).await.unwrap();
-    let mut first = queue.consume(&name).await.unwrap();
+    let mut first = queue.consume(&name, 1).await.unwrap();
     let delivery = next(&mut first).await;
-    let mut second = queue.consume(&name).await.unwrap();
+    let mut second = queue.consume(&name, 1).await.unwrap();
     drop(first);
     delivery.hand_back().await.unwrap();
     let taken = next(&mut second).await;
@@ -71,9 +71,9 @@ async fn a_consumer_holds_one_message(queue: &dyn Queue) {
     for body in [b"a", b"b"] {
         queue.publish(&name, Message::from(Bytes::copy_from_slice(body))).await.unwrap();
     }
-    let mut one = queue.consume(&name).await.unwrap();
+    let mut one = queue.consume(&name, 1).await.unwrap();
     let held = next(&mut one).await;
-    let mut two = queue.consume(&name).await.unwrap();
+    let mut two = queue.consume(&name, 1).await.unwrap();
     let other = next(&mut two).await;
     assert_ne!(held.message(), other.message(), "the second message was not kept back by the first consumer");
     held.acknowledge().await.unwrap();
@@ -84,7 +84,7 @@ async fn queues_are_apart(queue: &dyn Queue) {
     let (here, there) = (fresh(), fresh());
     queue.publish(&there, Message::from(Bytes::from_static(b"there"))).await.unwrap();
     queue.publish(&here, Message::from(Bytes::from_static(b"here"))).await.unwrap();
-    let mut consumer = queue.consume(&here).await.unwrap();
+    let mut consumer = queue.consume(&here, 1).await.unwrap();
     let delivery = next(&mut consumer).await;
     assert_eq!(delivery.message().body.as_ref(), b"here");
     delivery.acknowledge().await.unwrap();
@@ -94,7 +94,7 @@ async fn a_message_of_the_largest_size_passes(queue: &dyn Queue) {
     let name = fresh();
     let body = Bytes::from(vec![7; super::MAX_MESSAGE]);
     queue.publish(&name, Message::from(body.clone())).await.unwrap();
-    let mut consumer = queue.consume(&name).await.unwrap();
+    let mut consumer = queue.consume(&name, 1).await.unwrap();
     let delivery = next(&mut consumer).await;
     assert_eq!(delivery.message().body, body);
     delivery.acknowledge().await.unwrap();
@@ -107,7 +107,7 @@ async fn the_context_of_a_trace_travels_along(queue: &dyn Queue) {
     let trace = trace.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect();
     let message = Message { body: Bytes::from_static(b"traced"), trace };
     queue.publish(&name, message.clone()).await.unwrap();
-    let mut consumer = queue.consume(&name).await.unwrap();
+    let mut consumer = queue.consume(&name, 1).await.unwrap();
     let delivery = next(&mut consumer).await;
     assert_eq!(*delivery.message(), message);
     assert!(!delivery.redelivered());
@@ -119,7 +119,7 @@ async fn many_may_be_sent_at_once(queue: &dyn Queue) {
     let mut owed: HashSet<Bytes> = (0..500_u16).map(|n| Bytes::from(n.to_be_bytes().to_vec())).collect();
     let sent = owed.iter().map(|body| queue.publish(&name, Message::from(body.clone())));
     futures::future::try_join_all(sent).await.unwrap();
-    let mut consumer = queue.consume(&name).await.unwrap();
+    let mut consumer = queue.consume(&name, 1).await.unwrap();
     while !owed.is_empty() {
         let delivery = next(&mut consumer).await;
         owed.remove(&delivery.message().body);

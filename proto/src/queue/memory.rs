@@ -116,7 +116,7 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
-    async fn consume(&self, queue: &QueueName) -> Result<Box<dyn Consumer>> {
+    async fn consume(&self, queue: &QueueName, _unsettled: usize) -> Result<Box<dyn Consumer>> {
         Ok(Box::new(MemoryConsumer { shared: Arc::clone(&self.shared), queue: queue.clone() }))
     }
 }
@@ -216,7 +216,7 @@ mod tests {
     #[tokio::test]
     async fn closing_ends_a_waiting_consumer() {
         let queue = MemoryQueue::new();
-        let mut consumer = queue.consume(&QueueName::tasks("x")).await.unwrap();
+        let mut consumer = queue.consume(&QueueName::tasks("x"), 1).await.unwrap();
         let (next, ()) = tokio::join!(consumer.next(), async { queue.close() });
         assert!(next.unwrap().is_none());
     }

@@ -22,7 +22,7 @@ use bytes::Bytes;
 pub use memory::{MemoryQueue, Mischief};
 
 use crate::fault::{Class, Fault, Result};
-use crate::ids::RunId;
+use crate::ids::Nonce;
 
 /// The largest message that may be published, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
@@ -38,9 +38,9 @@ impl QueueName {
         Self(format!("lakehold.tasks.{pool}"))
     }
 
-    /// The queue on which the coordinator of `run` hears what was settled.
-    pub fn replies(run: RunId) -> Self {
-        Self(format!("lakehold.replies.{}", run.digits()))
+    /// The queue on which one life of a coordinator hears what was settled.
+    pub fn replies(coordinator: Nonce) -> Self {
+        Self(format!("lakehold.replies.{coordinator}"))
     }
 
     /// The name as text.
@@ -108,7 +108,7 @@ pub trait Delivery: Send + Sync {
     async fn hand_back(self: Box<Self>) -> Result<()>;
 }
 
-/// A subscription to one queue that takes one message at a time.
+/// A subscription to one queue.
 #[async_trait]
 pub trait Consumer: Send {
     /// Waits for the next message. `Ok(None)` means that this queue will never deliver again (its embedded process is
@@ -122,8 +122,8 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Sends a message. Returns when the queue has taken responsibility for it; many may be under way at once.
     async fn publish(&self, queue: &QueueName, message: Message) -> Result<()>;
 
-    /// Subscribes. One consumer holds one unsettled message at a time.
-    async fn consume(&self, queue: &QueueName) -> Result<Box<dyn Consumer>>;
+    /// Subscribes. The consumer holds at most `unsettled` messages at a time that are not settled (1 where they are tasks).
+    async fn consume(&self, queue: &QueueName, unsettled: usize) -> Result<Box<dyn Consumer>>;
 }
 
 /// A shared [`Queue`].

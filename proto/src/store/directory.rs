@@ -90,7 +90,7 @@ impl DirectoryStore {
             .unwrap_or_else(|e| Err(Fault::new(Class::Bug, "store.thread", "use the store", e)))
     }
 
-    fn put_new_now(&self, key: &Key, body: &[u8]) -> Result<Put> {
+    fn write_new(&self, key: &Key, body: &[u8], flush: Flush) -> Result<Put> {
         let path = self.path(key);
         let context = || format!("write {key}");
         let cannot = |e: io::Error| unavailable(context(), &path, &e);
@@ -100,33 +100,36 @@ impl DirectoryStore {
         let incoming = self.root.join(INCOMING);
         fs::create_dir_all(&incoming).map_err(cannot)?;
         let parent = path.parent().unwrap_or(&self.root);
-        self.create_folders(parent).map_err(cannot)?;
+        self.create_folders(parent, flush).map_err(cannot)?;
         let draft = Draft(incoming.join(Nonce::random().to_string()));
         let mut file = OpenOptions::new().create_new(true).write(true).open(&draft.0).map_err(cannot)?;
-        file.write_all(body).and_then(|()| file.sync_all()).map_err(cannot)?;
+        file.write_all(body).map_err(cannot)?;
+        if flush == Flush::Now {
+            file.sync_all().map_err(cannot)?;
+        }
         match fs::hard_link(&draft.0, &path) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Put::Existed),
             Err(e) => return Err(cannot(e)),
         }
-        sync_folder(parent).map_err(cannot)?;
+        flush.folder(parent).map_err(cannot)?;
         Ok(Put::Created)
     }
 
     /// Makes folders one by one, flushing the parent of each new one, so that a crash cannot lose a name on the way.
-    fn create_folders(&self, folder: &Path) -> io::Result<()> {
+    fn create_folders(&self, folder: &Path, flush: Flush) -> io::Result<()> {
         if folder.is_dir() {
             return Ok(());
         }
         let Some(parent) = folder.parent() else { return fs::create_dir_all(folder) };
         if parent.starts_with(&self.root) {
-            self.create_folders(parent)?;
+            self.create_folders(parent, flush)?;
         } else {
             fs::create_dir_all(parent)?;
         }
         match fs::create_dir(folder) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
-            _ => sync_folder(parent),
+            _ => flush.folder(parent),
         }
     }
 
@@ -189,8 +192,22 @@ pub struct EnvironmentLock {
     _file: File,
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+/// When what is written must be on disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    /// Before the call returns.
+    Now,
+    /// When the kernel finds the time.
+    Soon,
+}
+
+impl Flush {
+    fn folder(self, folder: &Path) -> io::Result<()> {
+        match self {
+            Self::Now => File::open(folder)?.sync_all(),
+            Self::Soon => Ok(()),
+        }
+    }
 }
 
 fn unavailable(context: String, path: &Path, error: &io::Error) -> Fault {
@@ -212,7 +229,12 @@ fn unavailable(context: String, path: &Path, error: &io::Error) -> Fault {
 impl Store for DirectoryStore {
     async fn put_new(&self, key: &Key, body: Bytes) -> Result<Put> {
         let key = key.clone();
-        self.blocking(move |store| store.put_new_now(&key, &body)).await
+        self.blocking(move |store| store.write_new(&key, &body, Flush::Now)).await
+    }
+
+    async fn put_new_soon(&self, key: &Key, body: Bytes) -> Result<Put> {
+        let key = key.clone();
+        self.blocking(move |store| store.write_new(&key, &body, Flush::Soon)).await
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use crate::fault::{Class, Fault, Result};
 use crate::ids::{EnvName, Hash, Nonce, RunId, SnapshotId, TaskId};
+use crate::outcome::OutcomeId;
+use crate::task::Batch;
 
 /// The key of an object: relative, of `[A-Za-z0-9/_.=-]` only, without empty, `.` or `..` segments. Names of items are
 /// data and never become keys.
@@ -59,19 +61,30 @@ impl Key {
         Self(format!("runs/{}/report.json", run.digits()))
     }
 
-    /// The prefix of all outcomes of a run.
-    pub fn outcomes(run: RunId) -> String {
-        format!("runs/{}/outcomes/", run.digits())
+    /// The prefix of all outcomes of an environment in a run; below it a folder for each batch.
+    pub fn outcomes(run: RunId, environment: &EnvName) -> String {
+        format!("runs/{}/outcomes/{environment}/", run.digits())
     }
 
-    /// `runs/<run>/outcomes/<task>/<attempt>-<nonce>`: no two writers ever share one.
-    pub fn outcome(run: RunId, task: TaskId, attempt: u32, nonce: Nonce) -> Self {
-        Self(format!("{}{}/{attempt:06}-{nonce}", Self::outcomes(run), task.digits()))
+    /// The prefix of the outcomes of what was sent in one batch.
+    pub fn batch(run: RunId, environment: &EnvName, batch: Batch) -> String {
+        format!("{}{batch}/", Self::outcomes(run, environment))
     }
 
-    /// `runs/<run>/outcomes/<task>/<attempt>-<nonce>.<number>`: what a long task has found so far.
-    pub fn interim(run: RunId, task: TaskId, attempt: u32, nonce: Nonce, number: u32) -> Self {
-        Self(format!("{}.{number:06}", Self::outcome(run, task, attempt, nonce)))
+    /// `runs/<run>/outcomes/<environment>/<batch>/<task>-<attempt>-<nonce>`, of an interim one with its number behind a
+    /// dot: no two writers ever share one.
+    pub fn outcome(run: RunId, environment: &EnvName, batch: Batch, id: OutcomeId) -> Self {
+        Self(format!("{}{id}", Self::batch(run, environment, batch)))
+    }
+
+    /// The prefix of the segments of an environment in a run.
+    pub fn segments(run: RunId, environment: &EnvName) -> String {
+        format!("runs/{}/segments/{environment}/", run.digits())
+    }
+
+    /// `runs/<run>/segments/<environment>/<coordinator>-<number>`: outcomes that one coordinator gathered.
+    pub fn segment(run: RunId, environment: &EnvName, coordinator: Nonce, number: u32) -> Self {
+        Self(format!("{}{coordinator}-{number:06}", Self::segments(run, environment)))
     }
 
     /// `runs/<run>/started/<task>/<attempt>-<nonce>`: a long task has begun.

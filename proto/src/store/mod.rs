@@ -65,6 +65,15 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// `Denied` when writing is not allowed.
     async fn put_new(&self, key: &Key, body: Bytes) -> Result<Put>;
 
+    /// As [`Store::put_new`], for what can be done again: the object survives the death of this process, but may be lost,
+    /// or be cut short, when the machine dies. Many small records cost much less so.
+    ///
+    /// # Errors
+    /// Those of [`Store::put_new`].
+    async fn put_new_soon(&self, key: &Key, body: Bytes) -> Result<Put> {
+        self.put_new(key, body).await
+    }
+
     /// Reads an object whole, or `None` if there is none.
     async fn get(&self, key: &Key) -> Result<Option<Bytes>>;
 

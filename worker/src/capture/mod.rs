@@ -237,6 +237,7 @@ impl Capture {
             task: self.assignment.task,
             attempt: self.assignment.attempt,
             nonce: self.nonce,
+            batch: self.assignment.batch,
             verdict,
             indexes,
             unlisted: if failed { Vec::new() } else { self.unlisted },
