@@ -12,6 +12,7 @@ pub mod format;
 pub mod ids;
 pub mod locks;
 pub mod manifest;
+pub mod open;
 pub mod outcome;
 pub mod plan;
 pub mod queue;

@@ -115,7 +115,7 @@ struct Coordinator {
 impl Coordinator {
     fn learn(&mut self, outcome: &Outcome, now: Tick) {
         if self.run.has(outcome.task.id()) && !self.run.has_heard(&outcome.id()) {
-            self.run.learn(outcome, now).unwrap();
+            self.run.learn(outcome.clone(), now).unwrap();
             self.recent.push(outcome.clone());
         }
     }

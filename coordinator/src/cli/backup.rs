@@ -160,7 +160,7 @@ fn embedded(context: &Context) -> Embedded {
     let sources = ConfiguredSources::new(config, Arc::clone(&locks), Arc::clone(&context.clock));
     Embedded::start(Parts {
         store: Arc::clone(&context.store),
-        directory: Some(context.directory.clone()),
+        directory: context.directory.clone(),
         sources: Arc::new(sources),
         locks,
         pools: config.environments.iter().map(|(name, given)| (name.clone(), given.pool.clone())).collect(),

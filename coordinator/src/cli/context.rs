@@ -1,12 +1,11 @@
 //! What a verb works with: settings, the store, the clock.
 
-use std::sync::Arc;
-
 use lakehold_proto::address::Address;
 use lakehold_proto::clock::{SharedClock, SystemClock};
-use lakehold_proto::config::{Settings, StoreLocation, Surroundings, load};
+use lakehold_proto::config::{Settings, Surroundings, load};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::EnvName;
+use lakehold_proto::open;
 use lakehold_proto::store::{DirectoryStore, SharedStore};
 
 use super::Global;
@@ -19,10 +18,10 @@ use crate::snapshot::find;
 pub struct Context {
     /// The configuration as it is used.
     pub settings: Settings,
-    /// The store, as a directory.
-    pub directory: DirectoryStore,
     /// The store.
     pub store: SharedStore,
+    /// The same as a directory, where it is one.
+    pub directory: Option<DirectoryStore>,
     /// Time.
     pub clock: SharedClock,
     /// How to write data.
@@ -35,13 +34,12 @@ impl Context {
     /// Reads the configuration. The store need not exist.
     ///
     /// # Errors
-    /// `Config`.
-    pub fn load(global: &Global) -> Result<Self> {
+    /// `Config`; for a bucket, what keeps it from being reached.
+    pub async fn load(global: &Global) -> Result<Self> {
         let settings = load(&global.asked(), &Surroundings::of_process()?)?;
-        let StoreLocation::Directory(path) = &settings.store;
-        let directory = DirectoryStore::new(path);
+        let (store, directory) = open::store(&settings).await?;
         Ok(Self {
-            store: Arc::new(directory.clone()),
+            store,
             directory,
             settings,
             clock: SystemClock::shared(),
@@ -55,7 +53,7 @@ impl Context {
     /// # Errors
     /// `Config`; `store.absent` (exit 10) and the others of [`identity::open`].
     pub async fn open(global: &Global) -> Result<Self> {
-        let context = Self::load(global)?;
+        let context = Self::load(global).await?;
         identity::open(&*context.store).await?;
         Ok(context)
     }

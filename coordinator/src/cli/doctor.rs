@@ -73,10 +73,11 @@ pub(super) async fn run(_args: &DoctorArgs, global: &Global) -> Result<u8> {
             }
         }
     }
-    if let Ok(context) = Context::load(global) {
+    if let Ok(context) = Context::load(global).await {
         findings.extend(environments(&context).await);
         findings.push(Finding::of("store", store(&context).await));
-        findings.push(Finding::of("store lock", lock(&context.directory)));
+        findings
+            .extend(context.directory.as_ref().map(|directory| Finding::of("store lock", lock(directory))));
     }
     let worst = findings.iter().map(|finding| finding.exit_code).find(|code| *code != exit::COMPLETE);
     let well = worst.is_none();

@@ -158,14 +158,14 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Config(command) => config::run(&command, &global),
         Command::Demo(args) => demo::run(args, &global).await,
         Command::Doctor(args) => doctor::run(&args, &global).await,
-        Command::Backup(args) => backup::run(*args, &Context::load(&global)?).await,
-        Command::Init(args) => init::run(&args, &Context::load(&global)?).await,
+        Command::Backup(args) => backup::run(*args, &Context::load(&global).await?).await,
+        Command::Init(args) => init::run(&args, &Context::load(&global).await?).await,
         Command::Snapshots(args) => snapshots::run(&args, &Context::open(&global).await?).await,
         Command::Ls(args) => ls::run(&args, &Context::open(&global).await?).await,
         Command::Show(args) => show::run(&args, &Context::open(&global).await?).await,
         Command::Diff(args) => diff::run(&args, &Context::open(&global).await?).await,
         Command::Verify(args) => verify::run(&args, &Context::open(&global).await?).await,
-        Command::Status(args) => status::run(&args, &Context::load(&global)?).await,
+        Command::Status(args) => status::run(&args, &Context::load(&global).await?).await,
         Command::Runs(args) => runs::run(&args, &Context::open(&global).await?).await,
     }
 }

@@ -231,7 +231,7 @@ impl Engine {
             }
             Heard::Outcome(environment, outcome, body) => {
                 if let Some(live) = live.get_mut(&environment) {
-                    live.learn(&outcome, &body, now).await?;
+                    live.learn(*outcome, &body, now).await?;
                 }
             }
         }
@@ -270,7 +270,7 @@ impl Engine {
             for (batch, id) in live.unheard().await? {
                 let key = Key::outcome(plan.run, environment, batch, id);
                 if let Some((outcome, body)) = fetch(&self.store, key).await? {
-                    live.learn(&outcome, &body, self.clock.tick()).await?;
+                    live.learn(outcome, &body, self.clock.tick()).await?;
                 }
             }
         }
@@ -334,7 +334,7 @@ enum Heard {
 }
 
 impl Live {
-    async fn learn(&mut self, outcome: &Outcome, body: &[u8], now: Tick) -> Result<()> {
+    async fn learn(&mut self, outcome: Outcome, body: &[u8], now: Tick) -> Result<()> {
         if !self.run.has(outcome.task.id()) || self.run.has_heard(&outcome.id()) {
             return Ok(());
         }

@@ -66,8 +66,8 @@ enum Tracked {
 
 #[derive(Clone, Debug)]
 struct Open {
-    task: Task,
     spec: TaskSpec,
+    epoch: Option<Epoch>,
     state: State,
     batches: Vec<Batch>,
     last_fault: Option<FaultRecord>,
@@ -238,7 +238,7 @@ impl EnvRun {
     ///
     /// # Errors
     /// [`IllegalStep`] is a bug of ours.
-    pub fn learn(&mut self, outcome: &Outcome, now: Tick) -> Result<Vec<TaskId>, IllegalStep> {
+    pub fn learn(&mut self, outcome: Outcome, now: Tick) -> Result<Vec<TaskId>, IllegalStep> {
         let id = outcome.id();
         if self.has_heard(&id) {
             return Ok(Vec::new());
@@ -278,15 +278,15 @@ impl EnvRun {
         }
         if let Verdict::Failed { fault } = &outcome.verdict {
             let slice = missing(&open.spec, fault.clone(), outcome.trace, self.plan.base.as_ref());
-            self.missing.insert(id.task, (open.task.kind.clone(), slice));
+            self.missing.insert(id.task, (open.spec.kind.clone(), slice));
         }
         self.step(id.task, Event::Settle)?;
-        self.choose(id.task, outcome);
+        self.choose(id);
         Ok(self.admit_children(outcome, long.then_some(epoch)))
     }
 
     /// An outcome of a task that was settled or lost before it was heard of.
-    fn learn_late(&mut self, outcome: &Outcome, closed: Closed, epoch: Epoch) -> Vec<TaskId> {
+    fn learn_late(&mut self, outcome: Outcome, closed: Closed, epoch: Epoch) -> Vec<TaskId> {
         let id = outcome.id();
         self.figures.add(&outcome.figures);
         let living = closed.chosen == Some((outcome.attempt, outcome.nonce));
@@ -305,20 +305,18 @@ impl EnvRun {
             return Vec::new();
         }
         // It was given up, and is there after all: that is better than a gap.
-        match (&outcome.verdict, self.missing.remove(&id.task)) {
-            (Verdict::Failed { fault }, Some((kind, slice))) => {
-                let slice = Unlisted { fault: fault.clone(), trace: outcome.trace, ..slice };
-                self.missing.insert(id.task, (kind, slice));
-            }
-            _ => {}
+        let given_up = self.missing.remove(&id.task);
+        if let (Verdict::Failed { fault }, Some((kind, slice))) = (&outcome.verdict, given_up) {
+            let slice = Unlisted { fault: fault.clone(), trace: outcome.trace, ..slice };
+            self.missing.insert(id.task, (kind, slice));
         }
-        self.choose(id.task, outcome);
+        self.choose(id);
         self.admit_children(outcome, closed.long.then_some(epoch))
     }
 
-    fn choose(&mut self, task: TaskId, outcome: &Outcome) {
-        if let Some(Tracked::Closed(closed)) = self.tasks.get_mut(&task) {
-            closed.chosen = Some((outcome.attempt, outcome.nonce));
+    fn choose(&mut self, id: OutcomeId) {
+        if let Some(Tracked::Closed(closed)) = self.tasks.get_mut(&id.task) {
+            closed.chosen = Some((id.attempt, id.nonce));
         }
     }
 
@@ -400,7 +398,7 @@ impl EnvRun {
             let batch = self.batches.send();
             open.batches.push(batch);
             due.push(Assignment {
-                task: open.task.clone(),
+                task: task_of(self.run, self.verb, &self.plan, &open.spec, open.epoch),
                 attempt,
                 batch,
                 yields: open.spec.yields.clone(),
@@ -445,38 +443,29 @@ impl EnvRun {
         Ok(())
     }
 
-    fn admit_children(&mut self, outcome: &Outcome, epoch: Option<Epoch>) -> Vec<TaskId> {
+    fn admit_children(&mut self, outcome: Outcome, epoch: Option<Epoch>) -> Vec<TaskId> {
         let epoch = epoch.or(outcome.task.epoch);
-        outcome.children.iter().filter_map(|child| self.admit(child.clone(), epoch)).collect()
+        outcome.children.into_iter().filter_map(|child| self.admit(child, epoch)).collect()
     }
 
     fn admit(&mut self, spec: TaskSpec, epoch: Option<Epoch>) -> Option<TaskId> {
-        let task = Task {
-            run: self.run,
-            verb: self.verb,
-            environment: self.plan.environment.clone(),
-            kind: spec.kind.clone(),
-            shard: spec.shard.clone(),
-            stage: spec.stage,
-            epoch,
-        };
-        let id = task.id();
+        let id = task_of(self.run, self.verb, &self.plan, &spec, epoch).id();
         if self.tasks.contains_key(&id) {
             return None;
         }
-        *self.open.entry(task.stage).or_default() += 1;
+        *self.open.entry(spec.stage).or_default() += 1;
         if let Some(epoch) = epoch {
             self.under.entry(epoch.task).or_default().push(id);
         }
         let state = State::Pending { attempt: 1, not_before: Tick::default() };
-        let open = Open { task, spec, state, batches: Vec::new(), last_fault: None };
+        let open = Open { spec, epoch, state, batches: Vec::new(), last_fault: None };
         self.tasks.insert(id, Tracked::Open(Box::new(open)));
         self.make_ready(id);
         Some(id)
     }
 
     fn make_ready(&mut self, id: TaskId) {
-        if let Some(stage) = self.opened(id).map(|open| open.task.stage) {
+        if let Some(stage) = self.opened(id).map(|open| open.spec.stage) {
             self.ready.entry(stage).or_default().push(id);
         }
     }
@@ -489,7 +478,7 @@ impl EnvRun {
             if let Some(Tracked::Open(open)) = self.tasks.remove(&id) {
                 self.out.remove(&id);
                 self.batches.settle(&open.batches);
-                self.close(open.task.stage);
+                self.close(open.spec.stage);
             }
         }
     }
@@ -518,17 +507,29 @@ impl EnvRun {
                 let closed = Tracked::Closed(Closed { long: open.spec.long, chosen: None });
                 if let Some(Tracked::Open(open)) = self.tasks.insert(id, closed) {
                     self.batches.settle(&open.batches);
-                    self.close(open.task.stage);
+                    self.close(open.spec.stage);
                     if after == State::Lost {
                         let fault = open.last_fault.unwrap_or_else(poison);
                         let slice = missing(&open.spec, fault, self.trace, self.plan.base.as_ref());
-                        self.missing.insert(id, (open.task.kind, slice));
+                        self.missing.insert(id, (open.spec.kind, slice));
                     }
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+}
+
+fn task_of(run: RunId, verb: Verb, plan: &EnvPlan, spec: &TaskSpec, epoch: Option<Epoch>) -> Task {
+    Task {
+        run,
+        verb,
+        environment: plan.environment.clone(),
+        kind: spec.kind.clone(),
+        shard: spec.shard.clone(),
+        stage: spec.stage,
+        epoch,
     }
 }
 
@@ -628,7 +629,7 @@ impl Folding {
                 self.run.note(&outcome);
                 continue;
             }
-            for fresh in self.run.learn(&outcome, self.now)? {
+            for fresh in self.run.learn(outcome, self.now)? {
                 self.revive(fresh)?;
                 known.extend(self.early.remove(&fresh).unwrap_or_default());
             }

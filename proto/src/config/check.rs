@@ -14,18 +14,29 @@ pub fn check(config: &Config, folder: &Path) -> Vec<Fault> {
         faults
             .extend(StoreLocation::read(store, folder).err().map(|fault| fault.while_doing("check `store`")));
     }
-    let embedded = [("queue", &config.queue, "message broker"), ("redis", &config.redis, "Redis")];
-    for (key, _, what) in embedded.into_iter().filter(|(_, given, _)| given.is_some()) {
-        let detail = format!("a {what} is given, and this build serves only the embedded one");
-        faults.push(
-            wrong("config.not-embedded", key, detail)
-                .hint(format!("take `{key}` out: all runs in one process")),
-        );
-    }
+    check_servers(config, &mut faults);
     for (name, environment) in &config.environments {
         check_environment(name, environment, &mut faults);
     }
     faults
+}
+
+/// Workers on other machines need a queue, and a budget that they share: one without the other would either do nothing or
+/// ask more of an environment than it allows.
+fn check_servers(config: &Config, faults: &mut Vec<Fault>) {
+    let redis = ["rediss", "redis", "rediss+sentinel", "redis+sentinel", "unix"];
+    faults.extend(config.queue.as_ref().and_then(|queue| queue.fault("queue", &["amqps", "amqp"])));
+    faults.extend(config.redis.as_ref().and_then(|server| server.fault("redis", &redis)));
+    let (given, missing) = match (&config.queue, &config.redis) {
+        (Some(_), None) => ("queue", "redis"),
+        (None, Some(_)) => ("redis", "queue"),
+        _ => return,
+    };
+    let detail =
+        format!("`{given}` is given and `{missing}` is not: a fleet needs both, an embedded run neither");
+    faults.push(
+        wrong("config.half-a-fleet", given, detail).hint(format!("add `{missing}:`, or take `{given}:` out")),
+    );
 }
 
 fn check_environment(name: &EnvName, environment: &EnvironmentConfig, faults: &mut Vec<Fault>) {
@@ -122,10 +133,10 @@ mod tests {
     #[test]
     fn every_mistake_is_told_at_once() {
         let text =
-            "version: 1\nstore: s3://b\nqueue: amqps://x\nenvironments:\n  a: {limits: {share: 1.5}}\n";
+            "version: 1\nstore: gs://b\nqueue: amqps://x\nenvironments:\n  a: {limits: {share: 1.5}}\n";
         assert_eq!(
             codes(text),
-            ["config.store-unsupported", "config.not-embedded", "config.source", "config.limits"]
+            ["config.store-unsupported", "config.half-a-fleet", "config.source", "config.limits"]
         );
     }
 

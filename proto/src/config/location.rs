@@ -10,10 +10,17 @@ use crate::fault::{Class, Fault, Result};
 pub enum StoreLocation {
     /// A directory, absolute or relative to the current one.
     Directory(PathBuf),
+    /// A folder in a bucket of an S3 server.
+    Bucket {
+        /// The bucket's name.
+        bucket: String,
+        /// The folder: keys begin with it. Empty for the whole bucket.
+        prefix: String,
+    },
 }
 
 impl StoreLocation {
-    /// Reads a path or a `file:///` URL. A relative path is taken from `folder`: that of the configuration file, so that
+    /// Reads a path, a `file:///` URL or an `s3://bucket/folder` one. A relative path is taken from `folder`: that of the configuration file, so that
     /// the same file means the same store wherever it is used from.
     ///
     /// # Errors
@@ -35,13 +42,22 @@ impl StoreLocation {
                         fault.hint("write file:///path with three slashes, or just the path")
                     });
             }
-            Some(("s3", _)) => {
-                return fault("config.store-unsupported", "buckets (s3://) are not in this build yet".into())
-                    .map_err(|fault: Fault| fault.hint("use a directory: a path or file:///path"));
+            Some(("s3", rest)) => {
+                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+                if bucket.is_empty() {
+                    return fault("config.store", format!("{typed:?} names no bucket"));
+                }
+                return Ok(Self::Bucket {
+                    bucket: bucket.to_owned(),
+                    prefix: prefix.trim_matches('/').to_owned(),
+                });
             }
             Some((scheme, _)) => {
                 return fault("config.store-unsupported", format!("{scheme}:// is no kind of store"))
-                    .map_err(|fault: Fault| fault.hint("use a directory: a path or file:///path"));
+                    .map_err(|fault: Fault| {
+                        fault
+                            .hint("use a directory (a path or file:///path) or a bucket (s3://bucket/folder)")
+                    });
             }
         };
         Ok(Self::Directory(path))
@@ -50,8 +66,11 @@ impl StoreLocation {
 
 impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Directory(path) = self;
-        write!(f, "{}", path.display())
+        match self {
+            Self::Directory(path) => write!(f, "{}", path.display()),
+            Self::Bucket { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::Bucket { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+        }
     }
 }
 
@@ -86,9 +105,18 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_may_have_a_folder() {
+        for (typed, folder) in [("s3://bucket", ""), ("s3://bucket/", ""), ("s3://bucket/a/b/", "a/b")] {
+            let read = StoreLocation::read(typed, Path::new("/")).unwrap();
+            let expected = StoreLocation::Bucket { bucket: "bucket".into(), prefix: folder.into() };
+            assert_eq!(read, expected, "{typed}");
+        }
+    }
+
+    #[test]
     fn other_schemes_are_refused_with_a_hint() {
         for (typed, code) in [
-            ("s3://bucket/x", "config.store-unsupported"),
+            ("s3:///x", "config.store"),
             ("gs://bucket", "config.store-unsupported"),
             ("file://host/x", "config.store"),
             ("file:///a%2", "config.store"),

@@ -7,6 +7,7 @@ mod implied;
 mod location;
 mod parse;
 mod secret_ref;
+mod server;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub use implied::{env_name_from, implied};
 pub use location::StoreLocation;
 pub use parse::parse;
 pub use secret_ref::SecretRef;
+pub use server::ServerConfig;
 pub use settings::{Asked, Effective, Origin, Settings, load};
 
 use crate::ids::EnvName;
@@ -35,13 +37,44 @@ pub struct Config {
     pub store: Option<String>,
     /// The message broker. Left out: embedded, everything in one process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queue: Option<String>,
+    pub queue: Option<ServerConfig>,
     /// Locks and the shared rate budget. Left out: embedded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redis: Option<String>,
+    pub redis: Option<ServerConfig>,
+    /// How to reach the bucket, where the store is one.
+    #[serde(default, skip_serializing_if = "S3Settings::is_default")]
+    pub s3: S3Settings,
     /// What to protect.
     #[serde(default)]
     pub environments: BTreeMap<EnvName, EnvironmentConfig>,
+}
+
+/// How to reach a bucket. Credentials come from where the AWS tools take them: environment, profile, web identity,
+/// container, instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3Settings {
+    /// The server's URL, where it is not AWS; plain `http` for loopback only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Whether the bucket's name goes into the path: most servers but AWS want that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub path_style: bool,
+    /// The KMS key that the server is to encrypt every object with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms_key: Option<String>,
+    /// Allows plain `http` to another machine.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
+}
+
+impl S3Settings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One environment.

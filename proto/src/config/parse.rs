@@ -11,7 +11,7 @@ use crate::fault::{Class, Fault, Result};
 const NEAR: f64 = 0.7;
 
 /// Keys of the design that a later Lakehold will know: no slip, so nothing is suggested.
-const NOT_YET: &[&str] = &["postgres", "s3", "recipients", "schedule", "retention"];
+const NOT_YET: &[&str] = &["postgres", "recipients", "retention"];
 
 /// Reads a configuration. `path` is only what errors call it.
 ///

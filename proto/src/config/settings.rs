@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_first_of_several_mistakes_says_there_are_more() {
-        let site = Site::new("version: 1\nstore: s3://b\nqueue: amqp://x\n", &[]);
+        let site = Site::new("version: 1\nstore: gs://b\nqueue: amqp://x\n", &[]);
         let fault = load(&Asked::default(), &site.around).unwrap_err();
         assert_eq!((fault.code, fault.exit_code()), ("config.store-unsupported", 2));
         assert!(fault.detail.contains("1 more"), "{fault}");

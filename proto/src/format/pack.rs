@@ -100,7 +100,14 @@ pub struct PackBuilder {
 impl PackBuilder {
     /// An empty pack.
     pub fn new() -> Self {
-        Self { bytes: PACK_MAGIC.to_vec() }
+        Self::with_room(0)
+    }
+
+    /// An empty pack with room for `room` bytes, which costs memory only as it fills; growing bit by bit costs twice that.
+    pub fn with_room(room: usize) -> Self {
+        let mut bytes = Vec::with_capacity(PACK_MAGIC.len() + room);
+        bytes.extend_from_slice(PACK_MAGIC);
+        Self { bytes }
     }
 
     /// Seals `plain` as the next frame; `pack` is the number by which the index will know this pack.

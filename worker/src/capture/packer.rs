@@ -17,7 +17,9 @@ use sha2::{Digest as _, Sha256};
 use super::Meter;
 
 /// A pack is uploaded when it has reached this size. It bounds what a slot holds in memory; a bucket still sees few writes.
-const PACK_FULL: usize = 4 * 1024 * 1024;
+const PACK_FULL: usize = 2 * 1024 * 1024;
+/// Most frames are far smaller than this: what the last one adds to a full pack.
+const LAST_FRAME: usize = 256 * 1024;
 
 /// Bodies up to this size are one frame; larger ones are cut where their content says.
 const WHOLE: usize = 1024 * 1024;
@@ -157,7 +159,7 @@ impl Packer {
         }
         let (number, pack) = self.open.get_or_insert_with(|| {
             self.packs.push(None);
-            (self.packs.len() as u32 - 1, PackBuilder::new())
+            (self.packs.len() as u32 - 1, PackBuilder::with_room(PACK_FULL + LAST_FRAME))
         });
         let frame = pack.add(*number, chunk)?;
         self.sealed.insert(sha256, frame);

@@ -14,7 +14,7 @@ use crate::capture::{Capture, Listing};
 /// Listings up to this many items are worked on by the task that listed them.
 const SHORT: u64 = 1000;
 /// Short listings of large items are written down too when they would hold more memory than this.
-const HELD: usize = 16 * 1024 * 1024;
+const HELD: usize = 2 * 1024 * 1024;
 /// Items of a bucket, about.
 const IN_A_BUCKET: u64 = 500;
 /// The most buckets. A bucket is what a slot holds in memory, so there must be enough for the largest slices: in a tree most
