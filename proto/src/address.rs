@@ -3,6 +3,7 @@
 //! ```text
 //! address  = "live:" ENV [":" item]            the environment itself
 //!          | ENV ["@" when] [":" item]         a snapshot; without "@" the latest
+//!          | a JSON string that holds one      as `-o name` writes what would not stay one line
 //! when     = "latest" | time | id              id: 4 or more hexadecimal digits, with or without "snap-" and dashes
 //! time     = 2026-08-01 | 2026-08-01T02:00Z | 2026-08-01T02:00:30+02:00 | 20260801T020000Z
 //! item     = KIND ["/" which]
@@ -116,6 +117,16 @@ impl FromStr for Address {
     type Err = Fault;
 
     fn from_str(text: &str) -> Result<Self> {
+        if text.starts_with('"') {
+            // No environment begins so. It is the only way to type a name with a NUL.
+            let read: String = serde_json::from_str(text).map_err(|e| {
+                wrong(text, format!("it begins as a JSON string and is none: {e}"))
+                    .hint("quote it as JSON does, inside the quotes of the shell")
+            })?;
+            return read
+                .strip_prefix('"')
+                .map_or_else(|| read.parse(), |_| Err(wrong(text, "it is quoted twice")));
+        }
         if let Some(rest) = text.strip_prefix("live:") {
             let (environment, item) = match rest.split_once(':') {
                 Some((environment, item)) => (environment, Some(item)),
@@ -300,6 +311,8 @@ mod tests {
             "prod@latest@latest",
             "prod@2026-13-01",
             "prod\n",
+            "\"prod",
+            "\"\\\"prod\\\"\"",
         ] {
             let fault = text.parse::<Address>().unwrap_err();
             assert_eq!((fault.exit_code(), fault.code), (2, "address.wrong"), "{text:?}");
@@ -322,6 +335,8 @@ mod tests {
             "é",
             "🦆",
             "\u{202e}",
+            "\0",
+            "\"",
             "job/",
             "live:",
         ];
@@ -341,6 +356,8 @@ mod tests {
             let name = ["prod", "live", "0-a", "latest"].choose(&mut rng).unwrap();
             let address = Address { environment: name.parse().unwrap(), state, item };
             assert_eq!(read(&address.to_string()), address, "{address}");
+            let quoted = serde_json::Value::from(address.to_string()).to_string();
+            assert_eq!(read(&quoted), address, "{quoted}");
         }
     }
 

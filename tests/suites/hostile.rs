@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use lakehold_sim::{Effect, IdentitySpec, Population, Shape, Sim, SimConfig};
-use lakehold_tests::program::Program;
+use lakehold_tests::program::{Program, Ran};
 use serde_json::Value;
 
 use super::usage::{error, fault, files};
@@ -220,6 +220,58 @@ async fn hostile_names_and_bodies_are_kept_and_harm_nobody() {
     }
     assert!(notebooks.iter().any(|name| name.split('/').any(|segment| segment.len() > 4000)));
     assert!(names("job").contains(&"../../../etc/passwd"));
+
+    every_item_can_be_addressed(&program, items).await;
+    let verified = program.run("verify prod").await;
+    assert_eq!(verified.code, Some(0), "{verified:#?}");
+    let again = program.backup("", 3).await;
+    assert_eq!(again["content_root"], ended["content_root"]);
+    assert_eq!(again["figures"]["packs"], 0, "{again:#}");
+    assert_eq!([&again["totals"]["new"], &again["totals"]["changed"], &again["totals"]["gone"]], [0, 0, 0]);
+}
+
+/// What `ls -o name` writes is an address; a bare name is one unless it fits several, which are then told.
+async fn every_item_can_be_addressed(program: &Program, items: &[Value]) {
+    let mut named: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for item in items {
+        let [kind, name, key] = ["kind", "name", "key"].map(|field| item[field].as_str().unwrap());
+        named.entry((kind, name)).or_default().push(key);
+    }
+    let jobs: Vec<_> = named.iter().filter(|((kind, _), keys)| *kind == "job" && keys.len() > 1).collect();
+    assert_eq!(jobs.len(), 12, "each hostile name of a job stands twice: {jobs:?}");
+    let addresses = program.run("ls prod -o name").await.out;
+    let addresses: Vec<&str> = addresses.lines().collect();
+    assert_eq!(addresses.len(), items.len(), "one line each");
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.@".contains(c);
+    for (item, address) in items.iter().zip(addresses) {
+        let [kind, name, key] = ["kind", "name", "key"].map(|field| item[field].as_str().unwrap());
+        let twins = &named[&(kind, name)];
+        if name.chars().all(plain) && name.len() < 1000 && !name.contains("..") && twins.len() == 1 {
+            continue;
+        }
+        let is_this = |ran: Ran| {
+            assert_eq!(ran.code, Some(0), "{ran:#?}");
+            let shown = ran.json();
+            let of = ["kind", "name", "key"].map(|field| shown[field].as_str().unwrap().to_owned());
+            assert_eq!(of, [kind, name, key], "{address}");
+            assert!(shown["object"].is_object(), "{shown:#}");
+        };
+        is_this(program.start_words(&["show", address, "-o", "json"]).end().await);
+        let quoted = |which: &str| Value::from(format!("prod:{kind}/{which}")).to_string();
+        is_this(program.start_words(&["show", &quoted(&format!("{name}#{key}")), "-o", "json"]).end().await);
+        let bare = program.start_words(&["show", &quoted(name), "-o", "json"]).end().await;
+        if twins.len() == 1 {
+            is_this(bare);
+            continue;
+        }
+        let keys: Vec<_> = twins.iter().map(|key| format!("#{key}")).collect();
+        let words: Vec<_> = ["item.ambiguous"].into_iter().chain(keys.iter().map(String::as_str)).collect();
+        bare.refused(2, &words);
+        // For people: nothing that a name holds reaches the terminal.
+        let shown = program.start_words(&["show", address]).end().await;
+        let harms = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(shown.code == Some(0) && !shown.out.contains(harms), "{shown:#?}");
+    }
 }
 
 /// The gaps of a hostile population, sorted as `ls` lists them.

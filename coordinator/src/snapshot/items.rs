@@ -15,6 +15,7 @@ use lakehold_proto::store::{Key, SharedStore, Store};
 use sha2::{Digest as _, Sha256};
 
 use super::{index, page};
+use crate::output::shown;
 
 /// An item, with the index that knows its packs.
 #[derive(Clone, Debug)]
@@ -120,7 +121,10 @@ fn twins(address: &ItemAddress, found: &[(Fit, Item)]) -> Fault {
             let several = found.iter().filter(|(_, other)| {
                 Which::of_twin(name, key).fits(&other.entry.name, &other.entry.key).is_some()
             });
-            let which = if several.count() == 1 { Which::of_twin(name, key) } else { Which::of_key(key) };
+            // What a terminal would not show as it is could not be typed again.
+            let plain = shown(name) == name;
+            let which =
+                if plain && several.count() == 1 { Which::of_twin(name, key) } else { Which::of_key(key) };
             format!("{}/{}", address.kind, which.as_str())
         })
         .collect();

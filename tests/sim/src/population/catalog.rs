@@ -22,6 +22,7 @@ macro_rules! kind {
             name: $row.kind,
             share: $share,
             least: $least,
+            hostile: names::HOSTILE,
             create: |m, n| if m.first_of_metastore || n >= CHANGES { $create(m, n) } else { String::new() },
             edit: |m, id, rng| edit(m, &$row, id, rng),
             delete: |m, id| uc::purge(&mut m.ws.metastore.store(), &$row, id),

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::scim_base;
 use crate::rng::Rng;
-use crate::sim::{Cloud, SimError};
+use crate::sim::{Cloud, SimConfig, SimError};
 use crate::state::{Workspace, World};
 
 /// What a workspace holds besides what a new one has.
@@ -76,6 +76,8 @@ pub(crate) struct Kind {
     pub(crate) share: usize,
     /// At least so many in any population of 50 items or more.
     pub(crate) least: usize,
+    /// At least so many in a hostile one, so that each hostile name occurs; twice where names may be twins.
+    pub(crate) hostile: usize,
     /// Makes the n-th and returns its id.
     pub(crate) create: fn(&Maker<'_>, u64) -> String,
     /// Changes one so that its canonical form differs; false if it is gone.
@@ -160,7 +162,7 @@ pub(crate) fn populate(world: &World, ws: &Arc<Workspace>) {
         }
     }
     for kind in kinds() {
-        for n in 0..count(&world.config.population, kind) {
+        for n in 0..count(&world.config, kind) {
             (kind.create)(&maker, n as u64);
         }
     }
@@ -201,11 +203,13 @@ fn maker<'a>(world: &World, ws: &'a Arc<Workspace>, now_ms: i64) -> Maker<'a> {
     }
 }
 
-fn count(population: &Population, kind: &Kind) -> usize {
-    match population {
+fn count(config: &SimConfig, kind: &Kind) -> usize {
+    match &config.population {
         Population::Empty => 0,
         Population::Items(items) => {
-            (items * kind.share / 10_000).max(if *items >= 50 { kind.least } else { kind.least.min(1) })
+            let least = if *items >= 50 { kind.least } else { kind.least.min(1) };
+            let hostile = if config.hostile { kind.hostile } else { 0 };
+            (items * kind.share / 10_000).max(least).max(hostile)
         }
         Population::Counts(counts) => counts.get(kind.name).copied().unwrap_or(0),
     }

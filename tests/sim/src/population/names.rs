@@ -49,6 +49,9 @@ pub(crate) fn slug(rng: &mut Rng) -> String {
     format!("{}-{}-{}", rng.pick(TEAMS), rng.pick(VERBS), rng.pick(THINGS))
 }
 
+/// How many hostile names there are.
+pub(crate) const HOSTILE: usize = 12;
+
 /// Names that break careless clients: traversal, control characters, right-to-left, emoji, very long,
 /// composed and decomposed forms of the same text, case twins.
 pub(crate) fn hostile(n: u64) -> String {

@@ -12,6 +12,7 @@ pub(super) const KINDS: &[Kind] = &[Kind {
     name: SCOPE,
     share: 20,
     least: 2,
+    hostile: 4,
     create: scope,
     edit,
     delete: |m, id| secrets::remove_scope(&mut m.ws.store(), id),
