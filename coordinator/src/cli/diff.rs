@@ -8,7 +8,7 @@ use lakehold_proto::outcome::Standing;
 use serde_json::Value;
 
 use super::{Context, exit};
-use crate::diff::{Change, Diff, FieldChange, What, diff};
+use crate::diff::{Change, Diff, FieldChange, PartUnknown, What, diff};
 use crate::output::{Format, document, escaped, name_line, print, shown};
 
 const EXAMPLES: &str = "\
@@ -31,7 +31,7 @@ pub struct DiffArgs {
     /// Only this kind; may be given several times
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
     pub kinds: Vec<String>,
-    /// End with exit code 8 when anything differs or is unknown
+    /// End with exit code 8 when anything differs; what nobody can know is told, and is no difference
     #[arg(long)]
     pub exit_code: bool,
 }
@@ -57,16 +57,17 @@ pub(super) async fn run(args: &DiffArgs, context: &Context) -> Result<u8> {
                     || which.fits(name.unwrap_or(&change.name), key.unwrap_or(&change.key)).is_some()
             })
         };
-        found.changes.retain(fits);
-        found.differs = !found.changes.is_empty() || !found.kinds_unknown.is_empty();
+        found.retain(fits);
     }
     let differs = found.differs;
     match context.output {
         Format::Table => print(&text(&found))?,
-        Format::Name => found.changes.iter().try_for_each(|change| {
-            let address = format!("{}:{}/{}", found.to.environment, change.kind, change.name);
-            print(&format!("{}\n", name_line(&address)))
-        })?,
+        Format::Name => {
+            for change in found.changes.iter().filter(|change| change.change.is_difference()) {
+                let address = format!("{}:{}/{}", found.to.environment, change.kind, change.name);
+                print(&format!("{}\n", name_line(&address)))?;
+            }
+        }
         format => document(format, &found)?,
     }
     Ok(if differs && args.exit_code { exit::DIFFERENCE } else { exit::COMPLETE })
@@ -81,18 +82,27 @@ fn text(found: &Diff) -> String {
         let (from, to) = (word(unknown.from), word(unknown.to));
         text.push_str(&format!("  ? {}  unknown: {from} -> {to}\n", unknown.kind));
     }
-    let mut counts = [0_u64; 6];
+    for side in [&found.from, &found.to].into_iter().filter(|side| side.unlisted > 0) {
+        let (environment, snapshot) = (&side.environment, side.snapshot.short());
+        text.push_str(&format!(
+            "  ? {} slice(s) could not be listed for {environment}@{snapshot}: what lies there is unknown\n",
+            side.unlisted
+        ));
+    }
+    let mut counts = [0_u64; 7];
     for change in &found.changes {
         counts[change.change as usize] += 1;
         text.push_str(&line(change));
     }
-    let words = ["added", "changed", "renamed", "recreated", "removed", "unknown"];
+    let words = ["added", "changed", "renamed", "recreated", "removed", "unknown", "gap"];
     let told: Vec<_> =
         counts.iter().zip(words).filter(|(n, _)| **n > 0).map(|(n, word)| format!("{n} {word}")).collect();
-    text.push_str(&if told.is_empty() {
-        "no item differs\n".into()
-    } else {
-        format!("{}\n", told.join(", "))
+    let told = told.join(", ");
+    text.push_str(&match (found.differs, told.is_empty()) {
+        (true, _) => format!("{told}\n"),
+        (false, true) if found.unknown => "no item is known to differ\n".into(),
+        (false, true) => "no item differs\n".into(),
+        (false, false) => format!("no item is known to differ: {told}\n"),
     });
     text
 }
@@ -103,6 +113,7 @@ fn line(change: &Change) -> String {
         What::Added => format!("  + {name}\n"),
         What::Removed => format!("  - {name}\n"),
         What::Changed => format!("  ~ {name}\n"),
+        What::Gap => format!("  ? {name}\n"),
         What::Unknown => format!("  ? {name}  unknown: one of the snapshots could not list where it lies\n"),
         What::Renamed => {
             let old = change.old_name.as_deref().unwrap_or_default();
@@ -119,7 +130,20 @@ fn line(change: &Change) -> String {
     if change.fields.len() > FIELDS {
         text.push_str(&format!("      … and {} more\n", change.fields.len() - FIELDS));
     }
+    for gap in &change.gaps {
+        text.push_str(&format!("      {}\n", gap_line(gap)));
+    }
     text
+}
+
+fn gap_line(gap: &PartUnknown) -> String {
+    let (side, why) = match (&gap.from, &gap.to) {
+        (Some(_), Some(why)) => ("both snapshots", why),
+        (None, Some(why)) => ("the second snapshot", why),
+        (Some(why), None) => ("the first snapshot", why),
+        (None, None) => return String::new(),
+    };
+    format!("{}: unknown, a gap in {side}: {} [{}]", gap.part.word(), shown(&why.message), why.code)
 }
 
 fn field_line(field: &FieldChange) -> String {

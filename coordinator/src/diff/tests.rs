@@ -1,5 +1,6 @@
 //! What differs is told once, under the right word.
 
+use lakehold_proto::format::Role;
 use lakehold_proto::outcome::Standing;
 
 use super::{Diff, What, diff};
@@ -65,25 +66,56 @@ async fn what_could_not_be_listed_is_unknown_never_removed() {
     let found = between((all(), Made::default()), (vec![notebook("/c")], lost())).await;
     let expected = [("/a/x", What::Unknown), ("/b", What::Removed), ("/c", What::Added)];
     assert_eq!(told(&found), expected.map(|(name, what)| (name.to_owned(), what)));
+    assert_eq!((found.to.unlisted, found.from.unlisted), (1, 0));
+    let only = between((vec![notebook("/a/x")], Made::default()), (vec![], lost())).await;
+    assert!(!only.differs && only.unknown, "{only:?}");
     let back = between((vec![notebook("/c")], lost()), (all(), Made::default())).await;
     assert_eq!(told(&back)[0], ("/a/x".into(), What::Unknown), "nor is it new when it is seen again");
 }
 
 #[tokio::test]
-async fn a_part_that_is_a_gap_is_no_change() {
+async fn a_part_that_is_a_gap_is_unknown_and_no_change() {
     let whole = || Seed::new("notebook", "/n", "/n", "{}").content(&[b"x"]);
     let hurt = || Seed::new("notebook", "/n", "/n", "{}").gap();
-    let found = between((vec![whole()], Made::default()), (vec![hurt()], Made::default())).await;
-    assert!(found.changes.is_empty(), "{found:?}");
+    for (then, now, sides) in [(whole(), hurt(), (false, true)), (hurt(), whole(), (true, false))] {
+        let found = between((vec![then], Made::default()), (vec![now], Made::default())).await;
+        assert_eq!(told(&found), [("/n".to_owned(), What::Gap)]);
+        let gap = &found.changes[0].gaps[0];
+        assert_eq!((gap.part, gap.from.is_some(), gap.to.is_some()), (Role::Content, sides.0, sides.1));
+        assert!(!found.differs && found.unknown && found.changes[0].fields.is_empty(), "{found:?}");
+    }
+    let twice = between((vec![hurt()], Made::default()), (vec![hurt()], Made::default())).await;
+    assert_eq!(told(&twice), [("/n".to_owned(), What::Gap)], "equal roots say nothing of what was not read");
+    let other = || Seed::new("notebook", "/n", "/n", "{\"a\":1}").gap();
+    let found = between((vec![whole()], Made::default()), (vec![other()], Made::default())).await;
+    assert_eq!(told(&found), [("/n".to_owned(), What::Changed)]);
+    assert_eq!((found.changes[0].fields.len(), found.changes[0].gaps.len()), (1, 1), "both are told");
     let without = || Seed::new("notebook", "/n", "/n", "{}");
     let found = between((vec![whole()], Made::default()), (vec![without()], Made::default())).await;
     assert_eq!(told(&found), [("/n".to_owned(), What::Changed)], "a part that went away is one");
 }
 
 #[tokio::test]
+async fn what_changes_by_itself_is_told_neither_alone_nor_beside_a_change() {
+    let warehouse = |state: &str, size: &str| {
+        let object = format!("{{\"name\":\"w\",\"state\":\"{state}\",\"cluster_size\":\"{size}\"}}");
+        vec![Seed::new("sql_warehouse", "1", "w", &object)]
+    };
+    let of = async |then, now| between((then, Made::default()), (now, Made::default())).await;
+    // The fixture hashes bodies as they are, as a program would whose table did not know the field yet.
+    let idle = of(warehouse("RUNNING", "Small"), warehouse("STOPPED", "Small")).await;
+    assert!(!idle.differs && !idle.unknown && idle.changes.is_empty(), "{idle:?}");
+    let found = of(warehouse("RUNNING", "Small"), warehouse("STOPPED", "Large")).await;
+    let paths: Vec<_> = found.changes[0].fields.iter().map(|field| field.path.as_str()).collect();
+    assert_eq!(paths, ["cluster_size"]);
+    let other = |state: &str| vec![Seed::new("unheard_of", "1", "w", &format!("{{\"state\":\"{state}\"}}"))];
+    assert!(of(other("RUNNING"), other("STOPPED")).await.differs, "nobody knows better of other kinds");
+}
+
+#[tokio::test]
 async fn a_kind_that_one_side_did_not_capture_is_unknown_as_a_whole() {
     let denied = Made { not_captured: Some(("job", Standing::Forbidden)), ..Made::default() };
     let found = between((vec![job("1", "a", 1)], Made::default()), (vec![], denied)).await;
-    assert!(found.differs && found.changes.is_empty());
+    assert!(!found.differs && found.unknown && found.changes.is_empty());
     assert_eq!(found.kinds_unknown[0].to, Some(Standing::Forbidden));
 }

@@ -117,6 +117,10 @@ impl Site {
         let mut unlisted = Vec::new();
         if let Some((kind, scope)) = made.unlisted {
             let fault = Fault::new(Class::Unavailable, "http.503", "list", "503").record();
+            if !kinds.iter().any(|known| known.kind.as_str() == kind) {
+                kinds.push(report(kind, Standing::Captured));
+            }
+            kinds.iter_mut().filter(|known| known.kind.as_str() == kind).for_each(|k| k.counts.unlisted += 1);
             unlisted.push((
                 Kind::of(kind),
                 Unlisted {

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lakehold_proto::fault::Result;
+use lakehold_proto::format::Role;
 use lakehold_proto::ids::Kind;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::plan::{Estimate, Probe, Selection};
 use lakehold_proto::task::{Assignment, TaskSpec};
+use serde_json::Value;
 
 use crate::capture::Capture;
 
@@ -56,6 +58,10 @@ pub trait Source: Send + Sync + std::fmt::Debug {
     /// gap handed to `capture`.
     async fn work(&self, assignment: &Assignment, capture: &mut Capture) -> Result<()>;
 }
+
+/// What of a captured JSON part is compared: takes away what changes without anybody changing the item, and puts what has no
+/// order into one. Pure, and needs no environment: snapshots are compared long after their environment is gone.
+pub type Comparable = fn(&Kind, Role, &mut Value);
 
 /// A shared [`Source`].
 pub type SharedSource = Arc<dyn Source>;

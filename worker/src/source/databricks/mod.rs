@@ -34,4 +34,4 @@ pub use probe::{
 };
 pub use request::{Request, segment};
 pub use settings::{Credentials, Patience, SecretSource, Settings};
-pub use source::DatabricksSource;
+pub use source::{DatabricksSource, NAME, comparable};

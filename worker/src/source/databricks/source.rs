@@ -6,11 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lakehold_proto::clock::SharedClock;
 use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::format::Role;
 use lakehold_proto::ids::Kind;
 use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::plan::{Probe, Selection};
 use lakehold_proto::task::{Assignment, Shard, TaskSpec};
+use serde_json::Value;
 
 use super::client::Client;
 use super::estimate::estimate;
@@ -21,6 +23,15 @@ use super::work::{self, FACT_NOTEBOOKS, Paths, notebooks_word};
 use crate::capture::{Capture, Meter};
 use crate::progress::Done;
 use crate::source::{Source, SourcePlan};
+
+/// The name of this source, as manifests have it.
+pub const NAME: &str = "databricks";
+
+/// Leaves of a captured part what tells whether its item changed: drops what the table of kinds calls volatile and what is
+/// inherited, and sorts what means a set. See [`crate::source::Comparable`].
+pub fn comparable(kind: &Kind, role: Role, part: &mut Value) {
+    work::comparable(kind, role, part);
+}
 
 /// One workspace.
 #[derive(Clone, Debug)]
@@ -46,7 +57,7 @@ impl DatabricksSource {
 #[async_trait]
 impl Source for DatabricksSource {
     fn name(&self) -> &'static str {
-        "databricks"
+        NAME
     }
 
     fn kinds(&self) -> Vec<Kind> {

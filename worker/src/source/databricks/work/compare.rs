@@ -2,26 +2,42 @@
 //! what the API gave.
 
 use bytes::Bytes;
-use lakehold_proto::format::canonical_json;
+use lakehold_proto::format::{Role, canonical_json};
+use lakehold_proto::ids::Kind;
 use serde_json::Value;
 
-use super::super::kinds::{Access, Class, Row, path};
+use super::super::kinds::{Access, Class, Row, path, row};
 use crate::capture::Body;
 
 /// The body of an object or of an answer about it.
 pub(super) fn document(row: &Row, raw: Bytes) -> Body {
-    body(raw, |value| {
-        row.rules
-            .iter()
-            .filter(|rule| rule.class == Class::Volatile)
-            .for_each(|rule| path::remove(value, rule.path));
-        row.sets.iter().for_each(|set| path::sort(value, set));
-    })
+    body(raw, |value| of_document(row, value))
 }
 
 /// The body of an access list.
 pub(super) fn access(access: &Access, raw: Bytes) -> Body {
-    body(raw, |value| match access {
+    body(raw, |value| of_access(access, value))
+}
+
+/// Leaves of a captured part what is compared. A kind that the table does not have is compared as it is.
+pub(in super::super) fn comparable(kind: &Kind, role: Role, value: &mut Value) {
+    let Some(row) = row(kind.as_str()) else { return };
+    match role {
+        Role::Permissions => of_access(&row.access, value),
+        Role::Object | Role::Content | Role::Data => of_document(row, value),
+    }
+}
+
+fn of_document(row: &Row, value: &mut Value) {
+    row.rules
+        .iter()
+        .filter(|rule| rule.class == Class::Volatile)
+        .for_each(|rule| path::remove(value, rule.path));
+    row.sets.iter().for_each(|set| path::sort(value, set));
+}
+
+fn of_access(access: &Access, value: &mut Value) {
+    match access {
         Access::None { .. } => {}
         Access::Object { .. } => direct_only(value),
         Access::Grants { .. } => {
@@ -30,7 +46,7 @@ pub(super) fn access(access: &Access, raw: Bytes) -> Body {
             path::sort(value, "bindings");
         }
         Access::Secrets { .. } => path::sort(value, "items"),
-    })
+    }
 }
 
 /// What lies deeper than the parser goes is kept, and compared, by its bytes.

@@ -26,6 +26,7 @@ use lakehold_proto::outcome::Standing;
 use lakehold_proto::plan::EnvPlan;
 use lakehold_proto::task::{Assignment, Shard};
 
+pub(super) use compare::comparable;
 pub(super) use paths::Paths;
 
 use super::client::Client;
