@@ -109,10 +109,10 @@ fn check_databricks(key: &str, given: &DatabricksConfig, faults: &mut Vec<Fault>
         given.azure_client_id.is_some(),
         given.profile.is_some(),
     ];
-    if ways.iter().filter(|given| **given).count() > 1 {
+    if ways.iter().filter(|given| **given).count() > 1 && given.auth_type.is_none() {
         faults.push(
             wrong("config.credentials", key, "more than one way to sign in is given")
-                .hint("keep one of: token, client_id with client_secret, azure_client_id with azure_client_secret, profile"),
+                .hint("keep one of: token, client_id with client_secret, azure_client_id with azure_client_secret, profile; or say which with auth_type"),
         );
     }
 }
@@ -154,6 +154,7 @@ mod tests {
         }
         assert_eq!(codes(&with("client_id: env:T}}")), ["config.credentials"]);
         assert_eq!(codes(&with("token: env:T, profile: x}}")), ["config.credentials"]);
+        assert!(codes(&with("token: env:T, profile: x, auth_type: pat}}")).is_empty());
         assert_eq!(codes(&with("token: env:T}, rpo: 0s}")), ["config.objective"]);
     }
 }

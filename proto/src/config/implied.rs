@@ -8,36 +8,26 @@ use crate::fault::Result;
 use crate::ids::EnvName;
 
 /// The configuration that is implied by `--profile`, or by `DATABRICKS_HOST` and the credentials beside it; `None` when
-/// neither is there. The environment is named after the profile, or after the first label of the host.
+/// neither is there. The environment is named after the profile, or after the first label of the host. Secrets are
+/// references to their variables. `DATABRICKS_AUTH_TYPE` chooses among several ways to sign in, as it does in the vendor's
+/// own tools; without it the simplest is taken.
 pub fn implied(profile: Option<&str>, around: &Surroundings) -> Option<Config> {
-    let variable = |name: &str| around.variable(name).map(|_| SecretRef::Env(name.to_owned()));
     let text = |name: &str| around.variable(name).map(str::to_owned);
     let profile = profile.map(str::to_owned).or_else(|| {
         let host = around.variable("DATABRICKS_HOST");
         host.map_or_else(|| text("DATABRICKS_CONFIG_PROFILE"), |_| None)
     });
+    let auth_type = text("DATABRICKS_AUTH_TYPE");
     let (name, databricks) = match profile {
         Some(profile) => {
             let name = env_name_from(&profile).ok()?;
-            (name, DatabricksConfig { profile: Some(profile), ..DatabricksConfig::default() })
+            (name, DatabricksConfig { profile: Some(profile), auth_type, ..DatabricksConfig::default() })
         }
         None => {
             let host = text("DATABRICKS_HOST")?;
             let name = env_name_from(first_label(&host)).ok()?;
-            // One way to sign in, the simplest that is complete; the rest of what the SDKs know needs a file.
-            let mut given = DatabricksConfig { host: Some(host), ..DatabricksConfig::default() };
-            given.token = variable("DATABRICKS_TOKEN");
-            if given.token.is_none() {
-                given.client_id = variable("DATABRICKS_CLIENT_ID");
-                given.client_secret = variable("DATABRICKS_CLIENT_SECRET");
-            }
-            if given.token.is_none() && given.client_id.is_none() {
-                given.azure_tenant_id = variable("ARM_TENANT_ID");
-                given.azure_client_id = variable("ARM_CLIENT_ID");
-                given.azure_client_secret = variable("ARM_CLIENT_SECRET");
-                given.azure_workspace_resource_id = text("DATABRICKS_AZURE_RESOURCE_ID");
-            }
-            (name, given)
+            let given = DatabricksConfig { host: Some(host), auth_type, ..DatabricksConfig::default() };
+            (name, with_credentials(given, around))
         }
     };
     let environment = EnvironmentConfig {
@@ -50,6 +40,27 @@ pub fn implied(profile: Option<&str>, around: &Surroundings) -> Option<Config> {
         pool: default_pool(),
     };
     Some(Config { version: 1, environments: [(name, environment)].into(), ..Config::default() })
+}
+
+/// One way to sign in: the one that was chosen, else the simplest that is there.
+fn with_credentials(mut given: DatabricksConfig, around: &Surroundings) -> DatabricksConfig {
+    let variable = |name: &str| around.variable(name).map(|_| SecretRef::Env(name.to_owned()));
+    let text = |name: &str| around.variable(name).map(str::to_owned);
+    let chosen = |way: &str, open: bool| given.auth_type.as_deref().map_or(open, |named| named == way);
+    let token = variable("DATABRICKS_TOKEN").filter(|_| chosen("pat", true));
+    let client_id = variable("DATABRICKS_CLIENT_ID").filter(|_| chosen("oauth-m2m", token.is_none()));
+    let azure = chosen("azure-client-secret", token.is_none() && client_id.is_none());
+    given.workspace_id = text("DATABRICKS_WORKSPACE_ID");
+    if client_id.is_some() {
+        given.client_secret = variable("DATABRICKS_CLIENT_SECRET");
+    }
+    if azure {
+        given.azure_tenant_id = variable("ARM_TENANT_ID");
+        given.azure_client_id = variable("ARM_CLIENT_ID");
+        given.azure_client_secret = variable("ARM_CLIENT_SECRET");
+        given.azure_workspace_resource_id = text("DATABRICKS_AZURE_RESOURCE_ID");
+    }
+    DatabricksConfig { token, client_id, ..given }
 }
 
 fn first_label(host: &str) -> &str {
@@ -119,15 +130,36 @@ mod tests {
 
     #[test]
     fn one_way_to_sign_in_is_chosen() {
-        let all =
-            [("DATABRICKS_HOST", "https://x"), ("DATABRICKS_TOKEN", "t"), ("DATABRICKS_CLIENT_ID", "c")];
-        assert!(named(&all, None).1.client_id.is_none());
-        let m2m = [
+        let all = [
             ("DATABRICKS_HOST", "https://x"),
+            ("DATABRICKS_TOKEN", "hunter2"),
             ("DATABRICKS_CLIENT_ID", "c"),
             ("DATABRICKS_CLIENT_SECRET", "s"),
+            ("ARM_TENANT_ID", "t"),
+            ("ARM_CLIENT_ID", "a"),
+            ("ARM_CLIENT_SECRET", "b"),
+            ("DATABRICKS_WORKSPACE_ID", "42"),
         ];
-        assert!(named(&m2m, None).1.client_secret.is_some());
+        let ways = |given: &DatabricksConfig| {
+            [&given.token, &given.client_secret, &given.azure_client_secret].map(Option::is_some)
+        };
+        for (without, expected) in
+            [(0, [true, false, false]), (1, [false, true, false]), (3, [false, false, true])]
+        {
+            let there: Vec<_> = [&all[..1], &all[1 + without..]].concat();
+            assert_eq!(ways(&named(&there, None).1), expected, "without the first {without}");
+        }
+        for (way, expected) in [
+            ("pat", [true, false, false]),
+            ("oauth-m2m", [false, true, false]),
+            ("azure-client-secret", [false, false, true]),
+            ("databricks-cli", [false; 3]),
+        ] {
+            let given = named(&[&all[..], &[("DATABRICKS_AUTH_TYPE", way)]].concat(), None).1;
+            assert_eq!((ways(&given), given.auth_type.as_deref()), (expected, Some(way)));
+            assert_eq!(given.workspace_id.as_deref(), Some("42"));
+            assert!(!format!("{given:?}").contains("hunter2"));
+        }
     }
 
     #[test]

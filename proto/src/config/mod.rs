@@ -153,6 +153,9 @@ pub struct DatabricksConfig {
     /// That file, where it is not `$DATABRICKS_CONFIG_FILE` or `~/.databrickscfg`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_file: Option<PathBuf>,
+    /// The way to sign in, where more than one is given: `pat`, `oauth-m2m` or `azure-client-secret`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_type: Option<String>,
     /// A personal access token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<SecretRef>,

@@ -1,5 +1,5 @@
-//! From what was typed to who asks: attributes from the configuration, the environment and a profile, laid over each
-//! other, and the one way to sign in that they describe.
+//! From what was typed to who asks: attributes from the configuration and a profile, laid over each other, and the one
+//! way to sign in that they describe.
 
 use std::collections::BTreeMap;
 
@@ -11,35 +11,34 @@ use super::host::{self, Host};
 use super::profile::Profile;
 use super::settings::{Credentials, SecretSource};
 
-/// One attribute: its name in profiles, its environment variable, and the way to sign in that it belongs to.
+/// One attribute: its name in profiles, and the way to sign in that it belongs to.
 struct Attribute {
     name: &'static str,
-    variable: &'static str,
     family: Option<&'static str>,
 }
 
-const fn row(name: &'static str, variable: &'static str, family: Option<&'static str>) -> Attribute {
-    Attribute { name, variable, family }
+const fn row(name: &'static str, family: Option<&'static str>) -> Attribute {
+    Attribute { name, family }
 }
 
 /// What the vendor's own tools know and we need; the families that we cannot do are here so that they are refused by name
 /// and not overlooked. A tenant alone is no way to sign in: machines have `ARM_TENANT_ID` set for other reasons.
 const ATTRIBUTES: [Attribute; 15] = [
-    row("host", "DATABRICKS_HOST", None),
-    row("workspace_id", "DATABRICKS_WORKSPACE_ID", None),
-    row("auth_type", "DATABRICKS_AUTH_TYPE", None),
-    row("token", "DATABRICKS_TOKEN", Some("pat")),
-    row("client_id", "DATABRICKS_CLIENT_ID", Some("oauth-m2m")),
-    row("client_secret", "DATABRICKS_CLIENT_SECRET", Some("oauth-m2m")),
-    row("azure_client_id", "ARM_CLIENT_ID", Some("azure-client-secret")),
-    row("azure_client_secret", "ARM_CLIENT_SECRET", Some("azure-client-secret")),
-    row("azure_tenant_id", "ARM_TENANT_ID", None),
-    row("azure_workspace_resource_id", "DATABRICKS_AZURE_RESOURCE_ID", None),
-    row("azure_login_host", "", None),
-    row("username", "DATABRICKS_USERNAME", Some("basic")),
-    row("password", "DATABRICKS_PASSWORD", Some("basic")),
-    row("google_service_account", "DATABRICKS_GOOGLE_SERVICE_ACCOUNT", Some("google")),
-    row("google_credentials", "GOOGLE_CREDENTIALS", Some("google")),
+    row("host", None),
+    row("workspace_id", None),
+    row("auth_type", None),
+    row("token", Some("pat")),
+    row("client_id", Some("oauth-m2m")),
+    row("client_secret", Some("oauth-m2m")),
+    row("azure_client_id", Some("azure-client-secret")),
+    row("azure_client_secret", Some("azure-client-secret")),
+    row("azure_tenant_id", None),
+    row("azure_workspace_resource_id", None),
+    row("azure_login_host", None),
+    row("username", Some("basic")),
+    row("password", Some("basic")),
+    row("google_service_account", Some("google")),
+    row("google_credentials", Some("google")),
 ];
 
 /// The ways to sign in that are built.
@@ -58,6 +57,7 @@ impl Attributes {
         };
         plain("host", &config.host);
         plain("workspace_id", &config.workspace_id);
+        plain("auth_type", &config.auth_type);
         plain("azure_workspace_resource_id", &config.azure_workspace_resource_id);
         plain("azure_login_host", &config.azure_login_host);
         let mut secret = |name, value: &Option<SecretRef>| {
@@ -70,15 +70,6 @@ impl Attributes {
         secret("azure_client_id", &config.azure_client_id);
         secret("azure_client_secret", &config.azure_client_secret);
         Self(found)
-    }
-
-    /// What the environment variables say; `variable` reads one. Empty ones count as not set.
-    pub(super) fn of_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let set = ATTRIBUTES.iter().filter(|row| !row.variable.is_empty()).filter_map(|row| {
-            let secret = Secret::new(variable(row.variable)?);
-            (!secret.is_empty()).then_some((row.name, SecretSource::Value(secret)))
-        });
-        Self(set.collect())
     }
 
     /// What a profile says. Keys that we have no use for are other tools' matter.
@@ -96,11 +87,6 @@ impl Attributes {
             self.0.entry(name).or_insert(value);
         }
         self
-    }
-
-    /// Whether a host or any way to sign in is among them.
-    pub(super) fn names_anything(&self) -> bool {
-        self.0.contains_key("host") || !self.families().is_empty()
     }
 
     /// The workspace's address.
@@ -161,7 +147,7 @@ impl Attributes {
             (None, several) => {
                 let detail = format!("more than one way to sign in is given: {}", several.join(" and "));
                 return Err(fault("config.two-credentials", &detail)
-                    .hint("leave all but one out, or name it with auth_type in the profile"));
+                    .hint("leave all but one out, or name it with auth_type"));
             }
         };
         if BUILT.contains(&way.as_str()) {

@@ -4,7 +4,6 @@
 //! [`paging`] turns listings into pages. What the kinds are, and how a task captures them, lies beside them and knows
 //! nothing of HTTP.
 
-mod ambient;
 mod attributes;
 mod auth;
 mod body;
@@ -25,7 +24,6 @@ mod settings;
 mod source;
 mod work;
 
-pub use ambient::ambient;
 pub use client::Client;
 pub use paging::{Page, Paging};
 pub use probe::{

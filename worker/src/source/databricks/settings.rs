@@ -90,7 +90,7 @@ pub enum Credentials {
 pub enum SecretSource {
     /// A reference of the configuration.
     Reference(SecretRef),
-    /// A value of a profile file or an environment variable.
+    /// A value of a profile file.
     Value(Secret),
 }
 
@@ -116,45 +116,11 @@ impl Settings {
     /// `Config` when the host, the profile or the credentials are missing, contradict each other, or cannot be had.
     pub fn from_config(config: &DatabricksConfig, limits: &LimitsConfig) -> Result<Self> {
         let mut attributes = Attributes::of_config(config);
-        if let Some(name) = &config.profile
-            && let Some((_, found)) = profile(config.config_file.as_deref(), Some(name))?
-        {
+        if let Some(name) = &config.profile {
+            let found = profile(config.config_file.as_deref(), name)?;
             attributes = attributes.over(Attributes::of_profile(&found));
         }
         Self::build(&attributes, limits, config.notebooks.format)
-    }
-
-    /// Works out what the environment variables of the Databricks tools and its profile file say, for a command without a
-    /// configuration file. Variables go before the profile. The profile is the one `named` (`--profile`), else that of
-    /// `DATABRICKS_CONFIG_PROFILE`; else, unless a variable already names a host or a credential, the file's default.
-    ///
-    /// `Ok(None)` when nothing of all this is there.
-    ///
-    /// # Errors
-    /// As [`Self::from_config`].
-    pub fn from_environment(named: Option<&str>, limits: &LimitsConfig) -> Result<Option<Self>> {
-        Self::from_variables(|name| std::env::var(name).ok(), named, limits)
-    }
-
-    pub(super) fn from_variables(
-        variable: impl Fn(&str) -> Option<String>,
-        named: Option<&str>,
-        limits: &LimitsConfig,
-    ) -> Result<Option<Self>> {
-        let mut attributes = Attributes::of_environment(&variable);
-        let file =
-            variable("DATABRICKS_CONFIG_FILE").filter(|path| !path.is_empty()).map(std::path::PathBuf::from);
-        let set = variable("DATABRICKS_CONFIG_PROFILE").filter(|name| !name.is_empty());
-        let named = named.map(str::to_owned).or(set);
-        if named.is_some() || !attributes.names_anything() {
-            let found = profile(file.as_deref(), named.as_deref())?;
-            attributes =
-                attributes.over(found.map(|(_, found)| Attributes::of_profile(&found)).unwrap_or_default());
-        }
-        if !attributes.names_anything() {
-            return Ok(None);
-        }
-        Self::build(&attributes, limits, NotebookFormat::default()).map(Some)
     }
 
     fn build(attributes: &Attributes, limits: &LimitsConfig, notebooks: NotebookFormat) -> Result<Self> {

@@ -1,30 +1,27 @@
 //! Which host and which credentials come of what was typed, set and written down.
 
-use std::path::Path;
-
 use super::*;
 
 const FILE: &str = "[DEFAULT]\nhost = https://default.cloud.databricks.com\ntoken = from-default\n\
     [prod]\nhost = https://prod.cloud.databricks.com/?o=42\nclient_id = id\nclient_secret = from-prod\n\
     [both]\nhost = https://both.cloud.databricks.com\ntoken = t\nazure_client_id = a\nazure_client_secret = s\n\
     [chosen]\nhost = https://both.cloud.databricks.com\ntoken = t\nclient_id = a\nclient_secret = s\nauth_type = pat\n\
-    [cli]\nhost = https://cli.cloud.databricks.com\nauth_type = databricks-cli\n";
+    [cli]\nhost = https://cli.cloud.databricks.com\nauth_type = databricks-cli\n\
+    [half]\nhost = https://half.cloud.databricks.com\nclient_id = id\n\
+    [basic]\nhost = https://basic.cloud.databricks.com\nusername = me\n\
+    [nobody]\nhost = https://nobody.cloud.databricks.com\n[nowhere]\ntoken = t\n";
 
-fn from(variables: &[(&str, &str)], named: Option<&str>) -> Result<Option<Settings>> {
+/// What a profile of the file comes to.
+fn from(name: &str) -> Result<Settings> {
+    with(DatabricksConfig { profile: Some(name.into()), ..DatabricksConfig::default() })
+}
+
+/// What a configuration that may name a profile of the file comes to.
+fn with(config: DatabricksConfig) -> Result<Settings> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("cfg");
     std::fs::write(&file, FILE).unwrap();
-    from_file(&file, variables, named)
-}
-
-fn from_file(file: &Path, variables: &[(&str, &str)], named: Option<&str>) -> Result<Option<Settings>> {
-    let read = |name: &str| {
-        if name == "DATABRICKS_CONFIG_FILE" {
-            return Some(file.display().to_string());
-        }
-        variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
-    };
-    Settings::from_variables(read, named, &LimitsConfig::default())
+    Settings::from_config(&DatabricksConfig { config_file: Some(file), ..config }, &LimitsConfig::default())
 }
 
 fn who(settings: &Settings) -> String {
@@ -40,61 +37,54 @@ fn who(settings: &Settings) -> String {
 }
 
 #[test]
-fn variables_go_before_the_profile_and_the_profile_before_the_default() {
-    const HOST: (&str, &str) = ("DATABRICKS_HOST", "https://env.cloud.databricks.com");
-    const TOKEN: (&str, &str) = ("DATABRICKS_TOKEN", "from-env");
-    const PROFILE: (&str, &str) = ("DATABRICKS_CONFIG_PROFILE", "prod");
-    for (variables, named, host, asks) in [
-        (&[][..], None, "default", "token from-default"),
-        (&[], Some("prod"), "prod", "machine from-prod"),
-        (&[PROFILE], None, "prod", "machine from-prod"),
-        (&[PROFILE], Some("DEFAULT"), "default", "token from-default"),
-        (&[HOST, TOKEN], None, "env", "token from-env"),
-        (&[HOST], Some("prod"), "env", "machine from-prod"),
-        (&[], Some("chosen"), "both", "token t"),
+fn a_profile_says_where_and_who_and_the_configuration_goes_before_it() {
+    for (name, host, asks) in [
+        ("DEFAULT", "default", "token from-default"),
+        ("prod", "prod", "machine from-prod"),
+        ("chosen", "both", "token t"),
     ] {
-        let settings = from(variables, named).unwrap().unwrap();
-        assert_eq!(
-            settings.host.as_str(),
-            format!("https://{host}.cloud.databricks.com/"),
-            "{variables:?} {named:?}"
-        );
-        assert_eq!(who(&settings), asks, "{variables:?} {named:?}");
+        let settings = from(name).unwrap();
+        assert_eq!(settings.host.as_str(), format!("https://{host}.cloud.databricks.com/"), "{name}");
+        assert_eq!(who(&settings), asks, "{name}");
     }
-    assert_eq!(from(&[], Some("prod")).unwrap().unwrap().workspace_id.as_deref(), Some("42"));
+    assert_eq!(from("prod").unwrap().workspace_id.as_deref(), Some("42"));
+    assert_eq!(from("prd").unwrap_err().code, "config.profile-absent");
+    let moved = with(DatabricksConfig {
+        profile: Some("prod".into()),
+        host: Some("https://other.cloud.databricks.com".into()),
+        ..DatabricksConfig::default()
+    });
+    let moved = moved.unwrap();
+    assert_eq!(
+        (moved.host.as_str(), who(&moved).as_str()),
+        ("https://other.cloud.databricks.com/", "machine from-prod")
+    );
 }
 
 #[test]
-fn the_file_is_not_looked_at_when_variables_name_a_host() {
-    let refused = from(&[("DATABRICKS_HOST", "https://env.cloud.databricks.com")], None).unwrap_err();
-    assert_eq!(refused.code, "config.no-credentials");
-}
-
-#[test]
-fn nothing_anywhere_is_no_error() {
-    let dir = tempfile::tempdir().unwrap();
-    let empty = dir.path().join("cfg");
-    std::fs::write(&empty, "").unwrap();
-    assert!(from_file(&empty, &[], None).unwrap().is_none());
-}
-
-#[test]
-fn two_ways_to_sign_in_are_an_error_that_names_both() {
-    let refused = from(&[], Some("both")).unwrap_err();
+fn two_ways_to_sign_in_are_an_error_that_names_both_or_a_choice() {
+    let both = |auth_type: Option<&str>| DatabricksConfig {
+        profile: Some("both".into()),
+        auth_type: auth_type.map(str::to_owned),
+        ..DatabricksConfig::default()
+    };
+    let refused = with(both(None)).unwrap_err();
     assert_eq!((refused.exit_code(), refused.code), (2, "config.two-credentials"));
     assert!(refused.detail.contains("pat and azure-client-secret"), "{refused}");
-    let refused = from(&[("DATABRICKS_TOKEN", "x")], Some("prod")).unwrap_err();
-    assert!(refused.detail.contains("pat and oauth-m2m"), "{refused}");
+    assert!(refused.hint.unwrap().contains("auth_type"));
+    assert_eq!(who(&with(both(Some("pat"))).unwrap()), "token t");
+    assert_eq!(who(&with(both(Some("azure-client-secret"))).unwrap()), "azure s");
+    assert!(with(both(Some("oauth-m2m"))).unwrap_err().detail.contains("client_id"));
 }
 
 #[test]
 fn ways_that_are_not_built_and_halves_are_named() {
-    let refused = from(&[], Some("cli")).unwrap_err();
+    let refused = from("cli").unwrap_err();
     assert!(refused.detail.contains("databricks-cli") && refused.hint.unwrap().contains("oauth-m2m"));
-    let half = [("DATABRICKS_HOST", "https://env.cloud.databricks.com"), ("DATABRICKS_CLIENT_ID", "id")];
-    assert!(from(&half, None).unwrap_err().detail.contains("client_secret"));
-    let basic = [("DATABRICKS_HOST", "https://env.cloud.databricks.com"), ("DATABRICKS_USERNAME", "me")];
-    assert!(from(&basic, None).unwrap_err().detail.contains("basic"));
+    assert!(from("half").unwrap_err().detail.contains("client_secret"));
+    assert!(from("basic").unwrap_err().detail.contains("basic"));
+    assert_eq!(from("nobody").unwrap_err().code, "config.no-credentials");
+    assert_eq!(from("nowhere").unwrap_err().code, "config.no-host");
 }
 
 #[test]
@@ -125,18 +115,4 @@ fn a_configuration_is_read_strictly_and_keeps_no_secret() {
     assert!((Settings::from_config(&config, &raised).unwrap().share - 2.0).abs() < f64::EPSILON);
     let lowered = LimitsConfig { factor: 0.5, ..limits };
     assert_eq!(Settings::from_config(&config, &lowered).unwrap_err().code, "config.factor");
-}
-
-#[test]
-fn a_configuration_may_name_a_profile() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("cfg");
-    std::fs::write(&file, FILE).unwrap();
-    let config = DatabricksConfig {
-        profile: Some("prod".into()),
-        config_file: Some(file),
-        ..DatabricksConfig::default()
-    };
-    let settings = Settings::from_config(&config, &LimitsConfig::default()).unwrap();
-    assert_eq!(who(&settings), "machine from-prod");
 }
