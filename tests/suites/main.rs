@@ -9,6 +9,7 @@
 
 mod client;
 mod engine;
+mod fleet;
 mod hostile;
 mod killed;
 mod schedules;

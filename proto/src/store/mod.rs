@@ -11,6 +11,7 @@
 mod directory;
 mod faulty;
 mod key;
+pub mod s3;
 
 #[cfg(any(test, feature = "conformance"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise ends the suite")]
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 
 pub use directory::{DirectoryStore, EnvironmentLock};
 pub use faulty::{Fault as Misbehaviour, FaultyStore};
@@ -53,6 +55,25 @@ pub struct Listed {
 pub struct Properties {
     /// Conditional creates are atomic: of many at once, one wins. Without it a single coordinator must be relied on.
     pub conditional_create: bool,
+}
+
+/// What keeps the objects of a bucket from being deleted, by anybody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum ObjectLock {
+    /// Nothing.
+    Off,
+    /// Object Lock.
+    On {
+        /// How long each new object is kept, in words ("compliance, 30 days"); without it none is kept by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retention: Option<String>,
+    },
+    /// It could not be learnt.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Where bytes live. See the module for what every adapter promises.
@@ -90,6 +111,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The first path segments below `prefix` (which ends in `/` or is empty), such as the environments below
     /// `snapshots/`: a listing that does not walk what lies under them.
     async fn list_folders(&self, prefix: &str) -> Result<Vec<String>>;
+
+    /// What keeps its objects from being deleted, as the store itself tells; `None` where there is no such thing.
+    async fn object_lock(&self) -> Option<ObjectLock> {
+        None
+    }
 
     /// What this store can do.
     fn properties(&self) -> Properties;

@@ -1,6 +1,11 @@
 //! A server that a test needs, as a process of its own on loopback: RabbitMQ, Redis, an S3 server. It dies with its test,
 //! however that ends; everything it writes lies in a directory of its own.
 
+pub mod http_proxy;
+pub mod ministack;
+pub mod s3;
+pub mod seaweed;
+
 use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
@@ -52,7 +57,9 @@ impl Component {
 
     /// Ends it and all that it started, as a power cut does.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        if let Some(mut child) = self.child.take()
+            && child.try_wait().unwrap().is_none()
+        {
             self.signal_group(&child, "KILL");
             child.wait().unwrap();
         }
@@ -83,6 +90,11 @@ impl Component {
         assert!(ended.is_none(), "{} ended ({ended:?}): {}", self.name, said());
     }
 
+    /// Whether it has ended by itself.
+    pub fn ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+    }
+
     fn signal(&self, signal: &str) {
         self.signal_group(self.child.as_ref().expect("it runs"), signal);
     }
@@ -104,4 +116,15 @@ impl Drop for Component {
 /// A port that nobody listens on now.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The path of a program that `tests/run` installs; ends the test when it is missing.
+pub fn installed(name: &str, how: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    // A test lies in target/release/deps, a benchmark in target/release, the tools in target/tools.
+    let tools = own.ancestors().skip(2).take(2).map(|folder| folder.join("tools/bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = tools.chain(std::env::split_paths(&path)).map(|folder| folder.join(name));
+    let found = places.find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not installed: run tests/run once, or {how}"))
 }

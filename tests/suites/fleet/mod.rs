@@ -1,0 +1,3 @@
+//! The adapters that a fleet runs on, against the real servers.
+
+mod s3;
