@@ -61,8 +61,11 @@ const ONE_CUT: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(2);
 /// From half to the whole ceiling takes about this long.
 const CLIMB: Duration = Duration::from_secs(20);
-/// No bucket falls below this rate, or it could not find out that the server is well again.
+/// No bucket falls below this rate (or its own ceiling, if that is lower), or it could not find out that the server is well
+/// again.
 const FLOOR: f64 = 0.5;
+/// The longest a bucket asks to wait for one permit, however low its rate.
+const LONGEST_WAIT: f64 = 3_600.0;
 
 /// The state of one bucket.
 #[derive(Clone, Copy, Debug)]
@@ -78,13 +81,25 @@ pub struct Bucket {
 impl Bucket {
     /// A bucket nobody has used yet: it holds one burst.
     pub fn new(limit: Limit, now: Tick) -> Self {
+        Self { tokens: burst(limit), ..Self::drained(limit, now) }
+    }
+
+    /// A bucket whose past is not known and may have been busy: it holds nothing, and fills from now on.
+    pub fn drained(limit: Limit, now: Tick) -> Self {
         Self {
-            rate: limit.start.min(limit.per_second).max(FLOOR),
-            tokens: f64::from(limit.burst.max(1)),
+            rate: limit.start.min(limit.per_second).max(floor(limit)),
+            tokens: 0.0,
             refilled: now,
             paused_until: now,
             cut_at: None,
             climbed_at: now,
+        }
+    }
+
+    /// Forgets what was gained before `at`: somebody may have used it elsewhere.
+    pub fn drain(&mut self, at: Tick) {
+        if self.refilled < at {
+            (self.tokens, self.refilled) = (0.0, at);
         }
     }
 
@@ -95,13 +110,15 @@ impl Bucket {
 
     /// Gives up to `wanted` permits. Never more in any span of time than the rate times the span plus one burst.
     pub fn take(&mut self, limit: Limit, wanted: u32, now: Tick) -> Grant {
+        self.heed(limit);
         if self.paused_until > now {
             return Grant { permits: 0, wait: self.paused_until.since(now) };
         }
         self.refill(limit, now);
         let permits = (self.tokens.floor() as u32).min(wanted);
         if permits == 0 {
-            let wait = Duration::from_secs_f64((1.0 - self.tokens).max(0.0) / self.rate);
+            let wait = ((1.0 - self.tokens).max(0.0) / self.rate).min(LONGEST_WAIT);
+            let wait = Duration::from_secs_f64(wait);
             return Grant { permits: 0, wait: wait.max(Duration::from_millis(1)) };
         }
         self.tokens -= f64::from(permits);
@@ -110,6 +127,7 @@ impl Bucket {
 
     /// Learns from what became of calls.
     pub fn feed(&mut self, limit: Limit, feedback: Feedback, now: Tick) {
+        self.heed(limit);
         self.refill(limit, now);
         match feedback {
             Feedback::Throttled(pause) => {
@@ -117,7 +135,7 @@ impl Bucket {
                 self.tokens = 0.0;
                 self.refilled = self.paused_until.max(self.refilled);
                 if self.cut_at.is_none_or(|cut| now.since(cut) >= ONE_CUT) {
-                    self.rate = (self.rate * BACK_OFF).max(FLOOR);
+                    self.rate = (self.rate * BACK_OFF).max(floor(limit));
                     self.cut_at = Some(now);
                     self.climbed_at = now.plus(REST);
                 }
@@ -132,6 +150,11 @@ impl Bucket {
         }
     }
 
+    /// A ceiling that was lowered since holds at once.
+    fn heed(&mut self, limit: Limit) {
+        self.rate = self.rate.min(limit.per_second);
+    }
+
     fn refill(&mut self, limit: Limit, now: Tick) {
         let gained = now.since(self.refilled).as_secs_f64() * self.rate;
         self.tokens = (self.tokens + gained).min(burst(limit));
@@ -141,6 +164,10 @@ impl Bucket {
 
 fn burst(limit: Limit) -> f64 {
     f64::from(limit.burst.max(1))
+}
+
+fn floor(limit: Limit) -> f64 {
+    FLOOR.min(limit.per_second)
 }
 
 #[cfg(test)]
@@ -186,5 +213,23 @@ mod tests {
         let mut bucket = Bucket::new(LIMIT, at(0));
         let given: u32 = (0..100).map(|_| bucket.take(LIMIT, 1, at(0)).permits).sum();
         assert_eq!(given, 5);
+    }
+
+    #[test]
+    fn a_drained_bucket_fills_from_nothing() {
+        let mut bucket = Bucket::drained(LIMIT, at(0));
+        assert_eq!(bucket.take(LIMIT, 9, at(0)).permits, 0);
+        assert_eq!(bucket.take(LIMIT, 9, at(100)).permits, 3);
+        assert_eq!(bucket.take(LIMIT, 9, at(60_000)).permits, LIMIT.burst);
+    }
+
+    #[test]
+    fn a_lowered_ceiling_holds_at_once_and_below_the_floor_too() {
+        let mut bucket = Bucket::new(LIMIT, at(0));
+        let low = Limit { per_second: 0.1, start: 0.1, burst: 1 };
+        let given: u32 = (0..=60).map(|second| bucket.take(low, 5, at(second * 1_000)).permits).sum();
+        assert!((6..=7).contains(&given), "{given} in a minute at one in ten seconds");
+        bucket.feed(low, Feedback::Throttled(Duration::ZERO), at(60_000));
+        assert!(bucket.rate() <= 0.1, "{}", bucket.rate());
     }
 }

@@ -14,9 +14,13 @@ pub async fn all(locks: &dyn Locks) {
     a_holder_may_renew(locks).await;
     only_the_holder_releases(locks).await;
     a_lock_ends_with_its_time(locks).await;
+    a_room_has_so_many_places(locks).await;
+    a_place_ends_with_its_time(locks).await;
     a_bucket_gives_one_burst_and_then_asks_to_wait(locks).await;
     a_pause_holds_for_everybody(locks).await;
     unused_permits_come_back(locks).await;
+    a_lowered_ceiling_holds_at_once(locks).await;
+    names_are_free_text(locks).await;
 }
 
 fn fresh(what: &str) -> String {
@@ -59,6 +63,28 @@ async fn a_lock_ends_with_its_time(locks: &dyn Locks) {
     assert!(!locks.acquire(&name, mine, LONG).await.unwrap());
 }
 
+async fn a_room_has_so_many_places(locks: &dyn Locks) {
+    let (room, mine, yours, late) = (fresh("room"), Nonce::random(), Nonce::random(), Nonce::random());
+    assert!(locks.enter(&room, mine, 2, LONG).await.unwrap());
+    assert!(locks.enter(&room, yours, 2, LONG).await.unwrap());
+    assert!(!locks.enter(&room, late, 2, LONG).await.unwrap());
+    assert!(locks.enter(&room, mine, 1, LONG).await.unwrap(), "who is inside stays");
+    locks.leave(&room, late).await.unwrap();
+    assert!(!locks.enter(&room, late, 2, LONG).await.unwrap());
+    locks.leave(&room, yours).await.unwrap();
+    assert!(locks.enter(&room, late, 2, LONG).await.unwrap());
+    assert!(!locks.enter(&room, yours, 0, LONG).await.unwrap());
+}
+
+async fn a_place_ends_with_its_time(locks: &dyn Locks) {
+    let (room, mine, yours) = (fresh("place"), Nonce::random(), Nonce::random());
+    assert!(locks.enter(&room, mine, 1, Duration::from_millis(30)).await.unwrap());
+    while !locks.enter(&room, yours, 1, LONG).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!locks.enter(&room, mine, 1, LONG).await.unwrap());
+}
+
 async fn a_bucket_gives_one_burst_and_then_asks_to_wait(locks: &dyn Locks) {
     let slow = Limit { per_second: 0.5, start: 0.5, burst: 3 };
     let key = bucket("burst");
@@ -88,4 +114,27 @@ async fn unused_permits_come_back(locks: &dyn Locks) {
     assert_eq!(locks.take(&key, slow, 3).await.unwrap().permits, 3);
     locks.feed(&key, slow, Feedback::Unused(2)).await.unwrap();
     assert_eq!(locks.take(&key, slow, 3).await.unwrap().permits, 2);
+}
+
+async fn a_lowered_ceiling_holds_at_once(locks: &dyn Locks) {
+    let key = bucket("lowered");
+    assert_eq!(locks.take(&key, LIMIT, 3).await.unwrap().permits, 3);
+    let low = Limit { per_second: 0.1, start: 0.1, burst: 1 };
+    let refused = loop {
+        let grant = locks.take(&key, low, 1).await.unwrap();
+        if grant.permits == 0 {
+            break grant;
+        }
+    };
+    assert!(refused.wait > Duration::from_secs(5), "{refused:?}");
+    assert!(locks.rate(&key).await.unwrap().unwrap() <= 0.1);
+}
+
+async fn names_are_free_text(locks: &dyn Locks) {
+    for odd in ["", " ", "a b\r\n", "{}", "{x}", "*", "\0", "ü/…/🦀", &"long".repeat(1_000)] {
+        let (name, mine, yours) = (format!("{}{odd}", fresh("odd")), Nonce::random(), Nonce::random());
+        assert!(locks.acquire(&name, mine, LONG).await.unwrap());
+        assert!(!locks.acquire(&name, yours, LONG).await.unwrap());
+        assert!(!locks.held(&format!("{name}.")).await.unwrap());
+    }
 }

@@ -22,6 +22,7 @@ pub struct MemoryLocks {
 #[derive(Debug, Default)]
 struct State {
     locks: HashMap<String, (Nonce, Tick)>,
+    rooms: HashMap<String, HashMap<Nonce, Tick>>,
     buckets: HashMap<BucketKey, Bucket>,
 }
 
@@ -59,6 +60,26 @@ impl Locks for MemoryLocks {
     async fn held(&self, name: &str) -> Result<bool> {
         let now = self.clock.tick();
         Ok(self.state().locks.get(name).is_some_and(|&(_, until)| until > now))
+    }
+
+    async fn enter(&self, room: &str, token: Nonce, places: u32, ttl: Duration) -> Result<bool> {
+        let now = self.clock.tick();
+        let mut state = self.state();
+        let inside = state.rooms.entry(room.to_owned()).or_default();
+        inside.retain(|_, until| *until > now);
+        if !inside.contains_key(&token) && inside.len() >= places as usize {
+            return Ok(false);
+        }
+        inside.insert(token, now.plus(ttl));
+        Ok(true)
+    }
+
+    async fn leave(&self, room: &str, token: Nonce) -> Result<()> {
+        let mut state = self.state();
+        if let Some(inside) = state.rooms.get_mut(room) {
+            inside.remove(&token);
+        }
+        Ok(())
     }
 
     async fn take(&self, key: &BucketKey, limit: Limit, wanted: u32) -> Result<Grant> {

@@ -1,4 +1,5 @@
-//! The locks port: locks with tokens and renewal, leases of long tasks, and the shared rate budget.
+//! The locks port: locks with tokens and renewal, leases of long tasks, rooms with a number of places, and the shared rate
+//! budget.
 //!
 //! **Nothing here is needed for safety.** A lock keeps work from being done twice and a budget keeps calls within what a
 //! workspace allows; a lost lock costs double work, never data. An adapter that cannot reach its server says so with
@@ -6,6 +7,7 @@
 
 pub mod budget;
 mod memory;
+pub mod redis;
 
 #[cfg(any(test, feature = "conformance"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise ends the suite")]
@@ -36,6 +38,18 @@ pub trait Locks: Send + Sync + std::fmt::Debug {
 
     /// Whether anybody holds the lock now.
     async fn held(&self, name: &str) -> Result<bool>;
+
+    /// Takes one of the `places` in `room` for `ttl`, unless all are taken; the same `token` again is a renewal, which
+    /// never fails for want of places. This is the cap on calls under way over the whole fleet: a token is a place,
+    /// kept over many calls and renewed well before `ttl` is over, so it costs a small part of a question for each call,
+    /// and the place of a worker that died is free when `ttl` is over.
+    ///
+    /// Returns whether `token` is inside now. Who is not asks again later. There is no queue: whoever has a place
+    /// should leave it after a second or so, or others may never get one.
+    async fn enter(&self, room: &str, token: Nonce, places: u32, ttl: Duration) -> Result<bool>;
+
+    /// Gives the place back if `token` has one; otherwise does nothing.
+    async fn leave(&self, room: &str, token: Nonce) -> Result<()>;
 
     /// Asks the bucket `key` for up to `wanted` permits to call. `limit` is what the bucket starts with when nobody has
     /// used it yet, and its ceiling.

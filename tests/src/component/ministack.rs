@@ -56,7 +56,7 @@ impl Ministack {
                 if admin.list_buckets().send().await.is_ok() {
                     return true;
                 }
-                if self.server.ended() {
+                if !self.server.lives() {
                     return false;
                 }
                 tokio::time::sleep(LOOK).await;

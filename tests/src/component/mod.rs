@@ -3,6 +3,7 @@
 
 pub mod http_proxy;
 pub mod ministack;
+pub mod redis;
 pub mod s3;
 pub mod seaweed;
 
@@ -80,6 +81,16 @@ impl Component {
         self.dir.path().join("log")
     }
 
+    /// Whether it runs still.
+    pub fn lives(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Ends the test when it died by itself.
     pub fn must_live(&mut self) {
         let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
@@ -88,11 +99,6 @@ impl Component {
                 .into_owned()
         };
         assert!(ended.is_none(), "{} ended ({ended:?}): {}", self.name, said());
-    }
-
-    /// Whether it has ended by itself.
-    pub fn ended(&mut self) -> bool {
-        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }
 
     fn signal(&self, signal: &str) {

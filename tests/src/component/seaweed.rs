@@ -108,7 +108,7 @@ impl Seaweed {
                 {
                     return true;
                 }
-                if self.server.ended() {
+                if !self.server.lives() {
                     return false;
                 }
                 tokio::time::sleep(LOOK).await;

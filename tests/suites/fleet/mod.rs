@@ -1,3 +1,6 @@
-//! The adapters that a fleet runs on, against the real servers.
+//! The adapters that a fleet runs on, against the real servers; and a fleet.
 
+mod redis;
+mod redis_bucket;
+mod redis_trouble;
 mod s3;

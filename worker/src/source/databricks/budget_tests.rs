@@ -58,6 +58,14 @@ impl Locks for Counting {
         self.inner.held(name).await
     }
 
+    async fn enter(&self, room: &str, token: Nonce, places: u32, ttl: Duration) -> Result<bool> {
+        self.inner.enter(room, token, places, ttl).await
+    }
+
+    async fn leave(&self, room: &str, token: Nonce) -> Result<()> {
+        self.inner.leave(room, token).await
+    }
+
     async fn take(&self, key: &BucketKey, limit: Limit, wanted: u32) -> Result<Grant> {
         self.takes.fetch_add(1, Relaxed);
         if self.down.load(Relaxed) {
