@@ -7,6 +7,7 @@
 //! what lies in the store and never carry it, and no credential ever enters one.
 
 mod memory;
+pub mod rabbit;
 
 #[cfg(any(test, feature = "conformance"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise ends the suite")]
@@ -20,12 +21,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use memory::{MemoryQueue, Mischief};
+pub use rabbit::{RabbitConfig, RabbitQueue};
 
 use crate::fault::{Class, Fault, Result};
 use crate::ids::Nonce;
 
 /// The largest message that may be published, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
+
+const REPLIES: &str = "lakehold.replies.";
 
 /// The name of a queue.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -40,7 +44,12 @@ impl QueueName {
 
     /// The queue on which one life of a coordinator hears what was settled.
     pub fn replies(coordinator: Nonce) -> Self {
-        Self(format!("lakehold.replies.{coordinator}"))
+        Self(format!("{REPLIES}{coordinator}"))
+    }
+
+    /// Whether it is one of [`QueueName::replies`]: what lies in it are hints, and it ends with its coordinator.
+    pub fn is_replies(&self) -> bool {
+        self.0.starts_with(REPLIES)
     }
 
     /// The name as text.

@@ -3,6 +3,7 @@
 
 pub mod http_proxy;
 pub mod ministack;
+pub mod rabbitmq;
 pub mod redis;
 pub mod s3;
 pub mod seaweed;

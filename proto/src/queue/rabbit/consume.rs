@@ -1,0 +1,206 @@
+//! Receiving: one channel with prefetch 1 for each consumer, settled by hand.
+//!
+//! A channel outlives its consumer while a delivery of it is unsettled. **Dropping** a delivery sends it back from a task of
+//! its own; should that not reach the broker, the end of the channel does the same. An acknowledgement returns when it was
+//! written to the connection; the broker confirms none, so if the connection dies just then, the message comes again.
+//!
+//! Channels are closed by us and in order (cancel, settle, close), not by the library when it drops them: it would do so in
+//! tasks that race, and an answer that finds its channel gone ends the whole connection.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Acker, Channel, Connection, ErrorKind};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+
+use super::super::{Consumer, Delivery, Message, QueueName};
+use super::faults::{self, reply};
+use super::link::Site;
+use super::message;
+use crate::fault::{Class, Fault, Result};
+
+/// Why there is no subscription.
+pub(super) enum NoConsumer {
+    /// This connection has all the channels it may have.
+    Full,
+    Fault(Fault),
+}
+
+/// Subscribes on a channel of its own; declares the queue where need be.
+pub(super) async fn subscribe(
+    site: &Arc<Site>,
+    connection: &Connection,
+    queue: &QueueName,
+    unsettled: usize,
+) -> Result<RabbitConsumer, NoConsumer> {
+    let context = format!("consume {queue:?}");
+    let fault = |e: lapin::Error| match e.kind() {
+        ErrorKind::ChannelsLimitReached => NoConsumer::Full,
+        _ if faults::reply_code(&e) == Some(reply::NOT_FOUND) => {
+            // Deleted since we declared it: the next attempt declares it again.
+            site.declared.forget(queue);
+            NoConsumer::Fault(faults::lost(&context, e))
+        }
+        _ => NoConsumer::Fault(faults::of(&e, &context)),
+    };
+    // First, since what declares wants a channel too.
+    let channel = connection.create_channel().await.map_err(fault)?;
+    let slot = Arc::new(Slot { channel, runtime: Handle::current(), cancelling: Arc::default() });
+    site.declared.ensure(connection, queue).await.map_err(NoConsumer::Fault)?;
+    // To the broker 0 would mean: all there are.
+    let prefetch = u16::try_from(unsettled).unwrap_or(u16::MAX).max(1);
+    slot.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(fault)?;
+    let name = ShortString::try_new(queue.as_str()).unwrap_or_default();
+    let stream = slot
+        .channel
+        .basic_consume(name, ShortString::default(), BasicConsumeOptions::default(), FieldTable::default())
+        .await
+        .map_err(fault)?;
+    Ok(RabbitConsumer { stream: Some(stream), slot, queue: queue.clone(), site: Arc::clone(site) })
+}
+
+/// A channel: closed when the last who needs it is gone.
+struct Slot {
+    channel: Channel,
+    runtime: Handle,
+    /// Held while the consumer is being cancelled. To settle waits for that, or the broker would send the next message to a
+    /// consumer that nobody reads from any more, and count a return when the channel ends.
+    cancelling: Arc<Mutex<()>>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let channel = self.channel.clone();
+        if channel.status().connected() {
+            // An error means that it is closed already.
+            self.runtime.spawn(async move { channel.close(200, "done".into()).await.ok() });
+        }
+    }
+}
+
+pub(super) struct RabbitConsumer {
+    stream: Option<lapin::Consumer>,
+    slot: Arc<Slot>,
+    queue: QueueName,
+    site: Arc<Site>,
+}
+
+#[async_trait]
+impl Consumer for RabbitConsumer {
+    async fn next(&mut self) -> Result<Option<Box<dyn Delivery>>> {
+        let next = match &mut self.stream {
+            Some(stream) => stream.next().await,
+            None => None,
+        };
+        if !matches!(next, Some(Ok(_))) && self.site.is_closed() {
+            return Ok(None);
+        }
+        let context = || format!("consume {:?}", self.queue);
+        match next {
+            Some(Ok(delivery)) => {
+                let returns = message::returns(&delivery.properties);
+                Ok(Some(Box::new(RabbitDelivery {
+                    message: message::message(&delivery.properties, delivery.data),
+                    redelivered: delivery.redelivered || returns > 0,
+                    acker: Some(delivery.acker),
+                    slot: Arc::clone(&self.slot),
+                    queue: self.queue.clone(),
+                })))
+            }
+            Some(Err(e)) => Err(faults::of(&e, context())),
+            None => {
+                self.site.declared.forget(&self.queue);
+                let detail =
+                    "the broker ended the subscription: the queue was deleted, or its node went away";
+                Err(Fault::new(Class::Unavailable, "queue.cancelled", context(), detail))
+            }
+        }
+    }
+}
+
+impl Drop for RabbitConsumer {
+    fn drop(&mut self) {
+        let Some(stream) = self.stream.take() else { return };
+        let slot = Arc::clone(&self.slot);
+        if !slot.channel.status().connected() {
+            return;
+        }
+        let cancelling = Arc::clone(&slot.cancelling).try_lock_owned();
+        self.slot.runtime.spawn(async move {
+            let _cancelling = cancelling;
+            slot.channel.basic_cancel(stream.tag(), BasicCancelOptions::default()).await.ok();
+            drop(stream);
+        });
+    }
+}
+
+struct RabbitDelivery {
+    message: Message,
+    redelivered: bool,
+    /// There until it is settled.
+    acker: Option<Acker>,
+    slot: Arc<Slot>,
+    queue: QueueName,
+}
+
+impl RabbitDelivery {
+    async fn settle(
+        mut self: Box<Self>,
+        how: &str,
+        settle: impl AsyncFnOnce(Acker) -> lapin::Result<bool>,
+    ) -> Result<()> {
+        let Some(acker) = self.acker.take() else { return Ok(()) };
+        let unsettled = |detail: &dyn std::fmt::Display| {
+            let context = format!("{how} a message of {:?}", self.queue);
+            let detail = format!("its channel is gone ({detail}); it will be delivered again");
+            Err(Fault::new(Class::Unavailable, "queue.unsettled", context, detail))
+        };
+        let _not_while = self.slot.cancelling.lock().await;
+        match settle(acker).await {
+            Ok(true) => Ok(()),
+            Ok(false) => unsettled(&"settled by the end of it"),
+            Err(e) => unsettled(&e),
+        }
+    }
+}
+
+#[async_trait]
+impl Delivery for RabbitDelivery {
+    fn message(&self) -> &Message {
+        &self.message
+    }
+
+    fn redelivered(&self) -> bool {
+        self.redelivered
+    }
+
+    async fn acknowledge(self: Box<Self>) -> Result<()> {
+        self.settle("acknowledge", async |acker| acker.ack(BasicAckOptions::default()).await).await
+    }
+
+    async fn hand_back(self: Box<Self>) -> Result<()> {
+        self.settle("hand back", async |acker| acker.nack(returned()).await).await
+    }
+}
+
+impl Drop for RabbitDelivery {
+    fn drop(&mut self) {
+        let Some(acker) = self.acker.take() else { return };
+        let slot = Arc::clone(&self.slot);
+        self.slot.runtime.spawn(async move {
+            let _not_while = slot.cancelling.lock().await;
+            // An error means that the channel is gone, and the message back in its queue.
+            acker.nack(returned()).await.ok();
+        });
+    }
+}
+
+fn returned() -> BasicNackOptions {
+    BasicNackOptions { requeue: true, ..BasicNackOptions::default() }
+}
