@@ -5,7 +5,6 @@ pub mod cli;
 pub mod diff;
 pub mod embedded;
 pub mod engine;
-pub mod identity;
 pub mod output;
 pub mod plan;
 pub mod snapshot;

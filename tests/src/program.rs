@@ -1,5 +1,6 @@
 //! The real binary, run as a person runs it: configuration, token and store in a directory of their own.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,6 +21,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Program {
     pub dir: TempDir,
     started: std::cell::Cell<u32>,
+    variables: RefCell<Vec<(String, String)>>,
 }
 
 /// A process of the binary; killed when dropped.
@@ -42,9 +44,14 @@ pub struct Ran {
 
 /// The binary beside this test's own executable.
 pub fn binary() -> PathBuf {
+    beside("lakehold")
+}
+
+fn beside(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let beside = own.parent().and_then(Path::parent).unwrap().join("lakehold");
-    assert!(beside.is_file(), "{} is not there: run `cargo build --release -p lakehold`", beside.display());
+    let beside = own.parent().and_then(Path::parent).unwrap().join(name);
+    let shown = beside.display();
+    assert!(beside.is_file(), "{shown} is not there: run `cargo build --release --workspace --bins`");
     beside
 }
 
@@ -53,7 +60,7 @@ impl Program {
     pub fn new(environments: &[(&str, &str)], token: &str) -> Self {
         let mut dir = tempfile::tempdir().unwrap();
         dir.disable_cleanup(true);
-        let program = Self { dir, started: std::cell::Cell::new(0) };
+        let program = Self { dir, started: std::cell::Cell::new(0), variables: RefCell::default() };
         program.token(token);
         let mut config = String::from("version: 1\nstore: store\nenvironments:\n");
         for (name, host) in environments {
@@ -76,6 +83,18 @@ impl Program {
         self.dir.path().join(name)
     }
 
+    /// Sets a variable of the environment of what is started from now on.
+    pub fn variable(&self, name: &str, value: &str) {
+        self.variables.borrow_mut().push((name.into(), value.into()));
+    }
+
+    /// Puts more into the configuration, at its top level.
+    pub fn configure_more(&self, text: &str) {
+        let path = self.path("lakehold.yaml");
+        let before = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{before}{text}")).unwrap();
+    }
+
     /// Writes another token.
     pub fn token(&self, token: &str) {
         std::fs::write(self.path("token"), token).unwrap();
@@ -93,9 +112,18 @@ impl Program {
 
     /// The same of words that hold blanks.
     pub fn start_words(&self, words: &[&str]) -> Running {
+        self.start_binary(&binary(), words)
+    }
+
+    /// Starts a worker of the fleet.
+    pub fn worker(&self, words: &[&str]) -> Running {
+        self.start_binary(&beside("lakehold-worker"), words)
+    }
+
+    fn start_binary(&self, binary: &Path, words: &[&str]) -> Running {
         let number = self.started.replace(self.started.get() + 1);
         let (out, err) = (self.path(&format!("out-{number}")), self.path(&format!("err-{number}")));
-        let mut command = Command::new(binary());
+        let mut command = Command::new(binary);
         command
             .arg("-c")
             .arg(self.path("lakehold.yaml"))
@@ -103,6 +131,7 @@ impl Program {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.dir.path())
+            .envs(self.variables.borrow().iter().cloned())
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(File::create(&out).unwrap())
@@ -165,8 +194,16 @@ impl Running {
 
     /// Sends Ctrl-C.
     pub fn interrupt(&self) {
-        let sent =
-            Command::new("sh").args(["-c", "kill -INT $0", &self.child.id().to_string()]).status().unwrap();
+        self.signal("INT");
+    }
+
+    /// Asks it to end, as Kubernetes does.
+    pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 

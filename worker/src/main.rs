@@ -2,15 +2,34 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
-use lakehold_proto::config::{Asked, Surroundings, load};
+use lakehold_proto::clock::{SharedClock, SystemClock};
+use lakehold_proto::config::{Asked, Settings, Surroundings, load};
 use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::ids::Nonce;
+use lakehold_proto::open::{self, Fleet};
+use lakehold_proto::store::identity;
+use lakehold_worker::configured::ConfiguredSources;
+use lakehold_worker::progress::Progress;
+use lakehold_worker::serve::{Plans, Worker, serve};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
 Examples:
   lakehold-worker -c /etc/lakehold/lakehold.yaml
-  lakehold-worker --pool emea --slots 8";
+  lakehold-worker --pool emea --pool apac --slots 16
+
+On SIGTERM it takes no more tasks and finishes those it has, up to --grace; a second SIGTERM or Ctrl-C ends it at once.
+What it did not finish is done by another worker.";
+
+/// How often the fleet hears that this worker lives.
+const ALIVE: Duration = Duration::from_secs(10);
 
 /// Takes tasks from the configured queue and carries them out, until it is told to end.
 #[derive(Debug, Parser)]
@@ -19,17 +38,23 @@ struct Cli {
     /// The configuration file [default: $LAKEHOLD_CONFIG, ./lakehold.yaml, the XDG directory, /etc/lakehold]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The pool whose environments it serves
-    #[arg(long, default_value = "default", value_name = "POOL")]
-    pool: String,
-    /// Tasks it works on at once
+    /// A pool whose environments it serves; may be given several times
+    #[arg(long = "pool", default_value = "default", value_name = "POOL")]
+    pools: Vec<String>,
+    /// Tasks of each pool that it works on at once
     #[arg(long, default_value_t = 8, value_name = "N")]
     slots: usize,
+    /// Seconds that tasks under way are given to finish when it is told to end
+    #[arg(long, default_value_t = 100, value_name = "SECONDS")]
+    grace: u64,
+    /// What to log to standard error, such as `info` or `lakehold_worker=debug`
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match serve(&cli) {
+    match log(&cli).and_then(|()| run(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             report(&fault);
@@ -38,19 +63,107 @@ fn main() -> ExitCode {
     }
 }
 
-/// Finds the queue to serve. The only one there is so far lives inside the process of `lakehold backup`, with workers of
-/// its own: a worker process cannot reach it, and must not look as if it did.
-fn serve(cli: &Cli) -> Result<()> {
+fn log(cli: &Cli) -> Result<()> {
+    let filter = EnvFilter::try_new(&cli.log)
+        .map_err(|e| Fault::new(Class::Config, "usage.log", "read --log or RUST_LOG", e))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    Ok(())
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Fault::new(Class::Unavailable, "process.threads", "start", e))?;
+    let ended = runtime.block_on(work(cli));
+    // What the grace period did not suffice for is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn work(cli: &Cli) -> Result<()> {
     let asked = Asked { config: cli.config.clone(), ..Asked::default() };
     let settings = load(&asked, &Surroundings::of_process()?)?;
-    let context = format!("serve pool {} with {} slots", cli.pool, cli.slots);
-    let from =
-        settings.file.map_or("there is no configuration file".into(), |file| file.display().to_string());
+    if settings.config.queue.is_none() {
+        return Err(no_queue(cli, &settings));
+    }
+    let clock = SystemClock::shared();
+    let (store, _) = open::store(&settings).await?;
+    let identity = identity::open(&*store).await?;
+    let fleet = open::fleet(&settings.config, &identity.store, "lakehold-worker", &clock).await?;
+    let fleet = fleet.ok_or_else(|| no_queue(cli, &settings))?;
+    let sources = ConfiguredSources::new(&settings.config, fleet.locks.clone(), Arc::clone(&clock));
+    let worker = Worker {
+        queue: fleet.queue.clone(),
+        store,
+        locks: fleet.locks.clone(),
+        clock: Arc::clone(&clock),
+        sources: Arc::new(sources),
+        progress: Arc::new(Progress::default()),
+        plans: Arc::new(Plans::default()),
+    };
+    let (stop, stopped) = watch::channel(false);
+    let slots = cli.pools.iter().map(|pool| serve(worker.clone(), pool, cli.slots, stopped.clone()));
+    let serving = futures::future::join_all(slots);
+    let id = Nonce::random().to_string();
+    info!(worker = id, pools = cli.pools.join(","), slots = cli.slots, "serving");
+    let all_slots = u32::try_from(cli.slots * cli.pools.len()).unwrap_or(u32::MAX);
+    tokio::select! {
+        _ = serving => {}
+        () = tell_that_we_live(&fleet, &id, all_slots, &clock) => {}
+        () = told_to_end(&stop, Duration::from_secs(cli.grace), &clock) => {
+            warn!("tasks under way were not finished; other workers will do them");
+        }
+    }
+    fleet.locks.withdraw(&id).await;
+    fleet.queue.close().await;
+    info!("ended");
+    Ok(())
+}
+
+async fn tell_that_we_live(fleet: &Fleet, id: &str, slots: u32, clock: &SharedClock) {
+    loop {
+        // A Redis that is away is told of by whoever needs it.
+        if let Err(fault) = fleet.locks.announce(id, slots).await {
+            tracing::debug!(%fault, "cannot tell the fleet that this worker lives");
+        }
+        clock.sleep(ALIVE).await;
+    }
+}
+
+/// Passes the first signal to end on to the slots; returns when their time is up, or at a second one.
+async fn told_to_end(stop: &watch::Sender<bool>, grace: Duration, clock: &SharedClock) {
+    signalled().await;
+    info!(grace = grace.as_secs(), "told to end: finishing tasks under way");
+    stop.send_replace(true);
+    tokio::select! {
+        () = clock.sleep(grace) => {}
+        () = signalled() => {}
+    }
+}
+
+async fn signalled() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => _ = signals.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+/// Without a queue every run lives inside the process of `lakehold backup`, with workers of its own: a worker process cannot
+/// reach it, and must not look as if it did.
+fn no_queue(cli: &Cli, settings: &Settings) -> Fault {
+    let context = format!("serve {} with {} slots", cli.pools.join(", "), cli.slots);
+    let from = settings.file.as_ref();
+    let from = from.map_or("there is no configuration file".into(), |file| file.display().to_string());
     let detail = format!(
         "no queue is configured ({from}), so every run is embedded: `lakehold backup` has its own workers"
     );
-    Err(Fault::new(Class::Config, "worker.no-queue", context, detail)
-        .hint("run `lakehold backup`; a queue that workers share comes with a later version"))
+    Fault::new(Class::Config, "worker.no-queue", context, detail)
+        .hint("run `lakehold backup`; or add `queue:` and `redis:` to the configuration of all processes")
 }
 
 #[allow(clippy::print_stderr, reason = "the binary reports to the terminal")]

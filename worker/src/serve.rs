@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::FutureExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use lakehold_proto::clock::SharedClock;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Nonce, RunId};
 use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
-use lakehold_proto::outcome::{Figures, Outcome};
+use lakehold_proto::outcome::{Figures, Outcome, OutcomeId};
 use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::queue::{Delivery, Message, QueueName, SharedQueue};
 use lakehold_proto::store::{Key, SharedStore, get_existing};
@@ -131,7 +131,11 @@ impl Worker {
     async fn attempt(&self, delivery: Box<dyn Delivery>, assignment: Assignment) {
         let nonce = Nonce::random();
         let lock = format!("task/{}", assignment.task.id());
-        self.wait_for_lock(&lock, nonce).await;
+        let waited = self.wait_for_lock(&lock, nonce).await;
+        if (waited || delivery.redelivered()) && self.was_done(&assignment).await {
+            self.release(&lock, nonce).await;
+            return settle(delivery).await;
+        }
         let mut delivery = Some(delivery);
         if assignment.long {
             if let Err(fault) = self.announce(&assignment, nonce).await {
@@ -157,11 +161,35 @@ impl Worker {
         if let Err(fault) = self.report(&assignment, nonce, what).await {
             warn!(%fault, "cannot report an outcome; the next listing will find it");
         }
-        if let Err(fault) = self.locks.release(&lock, nonce).await {
-            warn!(%fault, "cannot release a lock; it ends by itself");
-        }
+        self.release(&lock, nonce).await;
         if let Some(delivery) = delivery {
             settle(delivery).await;
+        }
+    }
+
+    /// Whether another delivery of this attempt left an outcome already. Its report may be what was lost, so it is told
+    /// again.
+    async fn was_done(&self, assignment: &Assignment) -> bool {
+        let (task, batch) = (
+            &assignment.task,
+            Key::batch(assignment.task.run, &assignment.task.environment, assignment.batch),
+        );
+        let mut listed =
+            self.store.list(&format!("{batch}{}-{:06}-", task.id().digits(), assignment.attempt));
+        while let Some(Ok(listed)) = listed.next().await {
+            let id = listed.key.as_str().strip_prefix(&batch).and_then(|name| name.parse::<OutcomeId>().ok());
+            let Some(OutcomeId { nonce, interim: None, .. }) = id else { continue };
+            if let Err(fault) = self.report(assignment, nonce, Reported::Outcome).await {
+                warn!(%fault, "cannot report an outcome; the next listing will find it");
+            }
+            return true;
+        }
+        false
+    }
+
+    async fn release(&self, lock: &str, nonce: Nonce) {
+        if let Err(fault) = self.locks.release(lock, nonce).await {
+            warn!(%fault, "cannot release a lock; it ends by itself");
         }
     }
 
@@ -225,18 +253,20 @@ impl Worker {
         capture.finish(ended).await
     }
 
-    /// Waits until nobody else works on the task. A lock service that is down is no reason to stand still: the worst that
+    /// Waits until nobody else works on the task, and tells whether somebody did. A lock service that is down is no reason to stand still: the worst that
     /// can happen is that the work is done twice.
-    async fn wait_for_lock(&self, lock: &str, nonce: Nonce) {
+    async fn wait_for_lock(&self, lock: &str, nonce: Nonce) -> bool {
+        let mut waited = false;
         loop {
             match self.locks.acquire(lock, nonce, LOCK_TTL).await {
-                Ok(true) => return,
+                Ok(true) => return waited,
                 Ok(false) => self.clock.sleep(Duration::from_millis(500)).await,
                 Err(fault) => {
                     warn!(%fault, "no lock to be had; going on without");
-                    return;
+                    return waited;
                 }
             }
+            waited = true;
         }
     }
 

@@ -1,5 +1,6 @@
 //! The backup verb: which environments, from which base, under which locks; then plan, carry out, report.
 
+pub mod lock;
 pub mod progress;
 pub mod report;
 pub mod summary;
@@ -12,7 +13,7 @@ use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind, RunId, SnapshotId, TraceId};
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::plan::{BaseRef, EnvPlan, Plan, Probe, Selection};
-use lakehold_proto::store::{DirectoryStore, EnvironmentLock, Key, Put, Store};
+use lakehold_proto::store::{DirectoryStore, Key, Put, Store};
 use lakehold_worker::serve::Sources;
 use lakehold_worker::source::SharedSource;
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use crate::engine::drive::{Engine, EnvEnd};
 use crate::engine::view::RunView;
 use crate::plan::{self, EnvFacts, RunHead, check};
 use crate::snapshot;
+use lock::Held;
 use report::{EndState, EnvReport, REPORT_SCHEMA, RunReport};
 use unfinished::Wanted;
 
@@ -63,7 +65,7 @@ pub struct Planned {
     /// Environments that cannot take part, and why.
     pub refused: BTreeMap<EnvName, Fault>,
     kinds: HashMap<EnvName, Vec<Kind>>,
-    locks: Vec<EnvironmentLock>,
+    locks: Vec<Held>,
 }
 
 /// How a backup ended.
@@ -83,7 +85,8 @@ impl Backup {
     /// Those that concern all: the store cannot be read, `--resume` finds nothing to go on with.
     pub async fn plan(&self, request: &Request) -> Result<Planned> {
         let mut refused = BTreeMap::new();
-        let locks = if request.dry_run { Vec::new() } else { self.lock(&request.environments, &mut refused) };
+        let locks =
+            if request.dry_run { Vec::new() } else { self.lock(&request.environments, &mut refused).await };
         let free: Vec<EnvName> =
             request.environments.iter().filter(|name| !refused.contains_key(*name)).cloned().collect();
         if let Some(plan) = self.unfinished(request, &free).await? {
@@ -123,26 +126,28 @@ impl Backup {
         }
         open_run(&*self.engine.store, &plan).await?;
         info!(run.id = %plan.run, trace = %plan.trace, environments = plan.environments.len(), "run opened");
-        environments.extend(self.engine.carry_out(&plan, &kinds, view, stop).await?);
+        let ended = self.engine.carry_out(&plan, &kinds, view, stop).await;
+        futures::future::join_all(locks.into_iter().map(Held::release)).await;
+        environments.extend(ended?);
         if !environments.values().any(|end| matches!(end, EnvEnd::Unfinished(_))) {
             let ended = report_of(&plan, &environments, self.engine.clock.now());
             report::close(&*self.engine.store, &ended).await?;
         }
-        drop(locks);
         Ok(Ended { plan: Some(plan), environments })
     }
 
-    fn lock(&self, environments: &[EnvName], refused: &mut BTreeMap<EnvName, Fault>) -> Vec<EnvironmentLock> {
-        let Some(directory) = &self.directory else { return Vec::new() };
-        let holder = format!("process {} since {}", std::process::id(), self.engine.clock.now());
-        let mut locks = Vec::new();
-        for environment in environments {
-            match directory.lock_environment(environment, &holder) {
-                Ok(lock) => locks.push(lock),
+    async fn lock(&self, environments: &[EnvName], refused: &mut BTreeMap<EnvName, Fault>) -> Vec<Held> {
+        let Engine { locks, clock, .. } = &self.engine;
+        let take =
+            |name| async move { (name, Held::take(name, self.directory.as_ref(), locks, clock).await) };
+        let mut held = Vec::new();
+        for (environment, taken) in futures::future::join_all(environments.iter().map(take)).await {
+            match taken {
+                Ok(lock) => held.push(lock),
                 Err(fault) => _ = refused.insert(environment.clone(), fault),
             }
         }
-        locks
+        held
     }
 
     async fn unfinished(&self, request: &Request, free: &[EnvName]) -> Result<Option<Plan>> {

@@ -1,24 +1,29 @@
 //! `lakehold backup`: what may be typed, and the embedded engine that carries it out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind};
 use lakehold_proto::locks::{MemoryLocks, SharedLocks};
+use lakehold_proto::open::{self, Fleet};
 use lakehold_proto::plan::Selection;
 use lakehold_proto::queue::MemoryQueue;
 use lakehold_worker::configured::ConfiguredSources;
+use lakehold_worker::progress::Progress;
+use lakehold_worker::serve::Sources;
 use tokio::sync::watch;
 
 use super::Context;
 use crate::backup::progress::Watched;
 use crate::backup::summary::{Summary, render_plan};
-use crate::backup::{Ended, Planned, Request};
+use crate::backup::{Backup, Ended, Planned, Request};
 use crate::embedded::{Embedded, Parts};
+use crate::engine::drive::Engine;
 use crate::engine::view::RunView;
-use crate::identity;
 use crate::output::{Format, document, print, say};
+use lakehold_proto::store::identity;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -131,20 +136,19 @@ pub(super) async fn run(args: BackupArgs, context: &Context) -> Result<u8> {
         resume: args.resume,
         dry_run: args.dry_run,
     };
-    match identity::open(&*context.store).await {
-        Err(fault) if fault.code == "store.absent" && request.dry_run => {}
-        Err(fault) if fault.code == "store.absent" => {
-            identity::open_or_create(&*context.store, context.clock.now()).await?;
-        }
-        opened => _ = opened?,
-    }
-    let engine = embedded(context);
+    let store = open_store(&request, context).await?;
+    let engine = match &store {
+        Some(store) => fleet(context, store).await?,
+        None => None,
+    };
+    let engine = engine.unwrap_or_else(|| embedded(context));
     if request.dry_run {
         let planned = engine.backup.plan(&request).await?;
         return show_plan(&planned, context);
     }
-    let ended = carry_out(&engine, &request, context).await?;
-    engine.drain().await;
+    let ended = carry_out(&engine, &request, context).await;
+    engine.end().await;
+    let ended = ended?;
     let summary = Summary::of(&ended);
     match context.output {
         Format::Table => print(&summary.render())?,
@@ -154,24 +158,89 @@ pub(super) async fn run(args: BackupArgs, context: &Context) -> Result<u8> {
     Ok(summary.exit_code())
 }
 
-fn embedded(context: &Context) -> Embedded {
-    let config = &context.settings.config;
+/// The id of the store; a directory that is none yet is made one. `None` when a dry run finds none.
+async fn open_store(request: &Request, context: &Context) -> Result<Option<String>> {
+    match identity::open(&*context.store).await {
+        Err(fault) if fault.code == "store.absent" && request.dry_run => Ok(None),
+        Err(fault) if fault.code == "store.absent" && context.directory.is_some() => {
+            Ok(Some(identity::open_or_create(&*context.store, context.clock.now()).await?.store))
+        }
+        opened => Ok(Some(opened?.store)),
+    }
+}
+
+/// What carries tasks out: workers in this process, or those that serve the configured queue.
+struct Running {
+    backup: Backup,
+    progress: Arc<Progress>,
+    embedded: Option<Embedded>,
+    fleet: Option<Fleet>,
+}
+
+impl Running {
+    /// Lets tasks under way finish, where they are this process's own.
+    async fn finish_tasks(&self) {
+        if let Some(embedded) = &self.embedded {
+            embedded.finish_tasks().await;
+        }
+    }
+
+    async fn end(self) {
+        if let Some(embedded) = self.embedded {
+            embedded.drain().await;
+        }
+        if let Some(fleet) = self.fleet {
+            fleet.queue.close().await;
+        }
+    }
+}
+
+fn embedded(context: &Context) -> Running {
     let locks: SharedLocks = Arc::new(MemoryLocks::new(Arc::clone(&context.clock)));
-    let sources = ConfiguredSources::new(config, Arc::clone(&locks), Arc::clone(&context.clock));
-    Embedded::start(Parts {
+    let embedded = Embedded::start(Parts {
         store: Arc::clone(&context.store),
         directory: context.directory.clone(),
-        sources: Arc::new(sources),
+        sources: sources(context, &locks),
         locks,
-        pools: config.environments.iter().map(|(name, given)| (name.clone(), given.pool.clone())).collect(),
+        pools: pools(context),
         clock: Arc::clone(&context.clock),
         queue: MemoryQueue::new(),
-    })
+    });
+    let (backup, progress) = (embedded.backup.clone(), Arc::clone(&embedded.progress));
+    Running { backup, progress, embedded: Some(embedded), fleet: None }
+}
+
+async fn fleet(context: &Context, store: &str) -> Result<Option<Running>> {
+    let config = &context.settings.config;
+    let Some(fleet) = open::fleet(config, store, "lakehold", &context.clock).await? else { return Ok(None) };
+    let locks: SharedLocks = fleet.locks.clone();
+    let engine = Engine {
+        store: Arc::clone(&context.store),
+        queue: fleet.queue.clone(),
+        locks: Arc::clone(&locks),
+        clock: Arc::clone(&context.clock),
+    };
+    let backup = Backup {
+        engine,
+        sources: sources(context, &locks),
+        pools: pools(context),
+        directory: context.directory.clone(),
+    };
+    Ok(Some(Running { backup, progress: Arc::default(), embedded: None, fleet: Some(fleet) }))
+}
+
+fn sources(context: &Context, locks: &SharedLocks) -> Arc<dyn Sources> {
+    Arc::new(ConfiguredSources::new(&context.settings.config, Arc::clone(locks), Arc::clone(&context.clock)))
+}
+
+fn pools(context: &Context) -> HashMap<EnvName, String> {
+    let environments = &context.settings.config.environments;
+    environments.iter().map(|(name, given)| (name.clone(), given.pool.clone())).collect()
 }
 
 /// Plans and carries out, showing how far it is. Ctrl-C once stops taking tasks and lets those under way finish; twice
 /// ends at once. Either way the run can be resumed.
-async fn carry_out(engine: &Embedded, request: &Request, context: &Context) -> Result<Ended> {
+async fn carry_out(engine: &Running, request: &Request, context: &Context) -> Result<Ended> {
     let (stop, stopped) = watch::channel(false);
     let work = async {
         let planned = engine.backup.plan(request).await?;

@@ -9,9 +9,9 @@ use lakehold_proto::open;
 use lakehold_proto::store::{DirectoryStore, SharedStore};
 
 use super::Global;
-use crate::identity;
 use crate::output::Format;
 use crate::snapshot::find;
+use lakehold_proto::store::identity;
 
 /// What a verb works with.
 #[derive(Clone, Debug)]

@@ -14,8 +14,8 @@ use lakehold_worker::serve::Sources as _;
 use serde::Serialize;
 
 use super::{Context, Global, exit};
-use crate::identity;
 use crate::output::{Format, document, escaped, print};
+use lakehold_proto::store::identity;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -5,8 +5,8 @@ use lakehold_proto::fault::Result;
 use serde_json::json;
 
 use super::{Context, exit};
-use crate::identity;
 use crate::output::{Format, document, print, say};
+use lakehold_proto::store::identity;
 
 const EXAMPLES: &str = "\
 Examples:

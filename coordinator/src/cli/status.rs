@@ -10,11 +10,11 @@ use lakehold_proto::manifest::Manifest;
 use serde::Serialize;
 
 use super::{Context, exit};
-use crate::identity;
 use crate::output::{Align, Format, Table, age, count, document, print, say, stamp};
 use crate::plan::parse_time;
 use crate::snapshot::find::environments;
 use crate::snapshot::{list, read_manifest};
+use lakehold_proto::store::identity;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -5,8 +5,8 @@ use lakehold_proto::manifest::Manifest;
 use lakehold_proto::store::Key;
 
 use super::{Cli, run};
-use crate::identity;
 use crate::snapshot::fixture::{Made, Seed, Site};
+use lakehold_proto::store::identity;
 
 /// A store with two snapshots of `prod`: a job changed, a notebook lost its content.
 pub(super) struct Written {

@@ -128,6 +128,7 @@ impl Engine {
                         warn!(%fault, "the reply queue was lost; subscribing anew");
                         self.clock.sleep(Duration::from_millis(200)).await;
                         inbox = self.subscribe(&replies).await?;
+                        self.repeat(&live, &replies).await?;
                     }
                 },
                 () = self.clock.sleep(until_wake(&live, self.clock.tick())) => {
@@ -165,7 +166,22 @@ impl Engine {
             live.stirred = false;
             live.wake = live.run.wake();
         }
-        let sent = futures::stream::iter(due).map(Ok);
+        self.send_all(due).await
+    }
+
+    /// The queue was lost, and may have forgotten what was on its way. Saying it again is harmless.
+    async fn repeat(&self, live: &BTreeMap<EnvName, Live>, replies: &QueueName) -> Result<()> {
+        let mut again = Vec::new();
+        for Live { run, .. } in live.values() {
+            for assignment in run.repeat(replies) {
+                again.push((QueueName::tasks(&run.plan().pool), Message::of(&assignment)?));
+            }
+        }
+        self.send_all(again).await
+    }
+
+    async fn send_all(&self, messages: Vec<(QueueName, Message)>) -> Result<()> {
+        let sent = futures::stream::iter(messages).map(Ok);
         sent.try_for_each_concurrent(SENDING, |(queue, message)| self.send(queue, message)).await
     }
 

@@ -395,22 +395,36 @@ impl EnvRun {
             if not_before > now {
                 continue;
             }
-            let batch = self.batches.send();
-            open.batches.push(batch);
-            due.push(Assignment {
-                task: task_of(self.run, self.verb, &self.plan, &open.spec, open.epoch),
-                attempt,
-                batch,
-                yields: open.spec.yields.clone(),
-                long: open.spec.long,
-                input: open.spec.input.clone(),
-                reply_to: reply_to.clone(),
-                trace: self.trace,
-                snapshot: self.plan.snapshot,
-            });
+            open.batches.push(self.batches.send());
+            due.extend(self.assignment(id, attempt, reply_to));
             self.step(id, Event::Send { at: now })?;
         }
         Ok(due)
+    }
+
+    /// What was sent and has not been heard of, once more: for a queue that may have forgotten it. Attempts and batches are
+    /// those of the first time, so that whoever gets the second finds what became of the first.
+    pub fn repeat(&self, reply_to: &QueueName) -> Vec<Assignment> {
+        let sent = self.out.iter().filter_map(|&id| match self.opened(id)?.state {
+            State::Sent { attempt, .. } => self.assignment(id, attempt, reply_to),
+            _ => None,
+        });
+        sent.collect()
+    }
+
+    fn assignment(&self, id: TaskId, attempt: u32, reply_to: &QueueName) -> Option<Assignment> {
+        let open = self.opened(id)?;
+        Some(Assignment {
+            task: task_of(self.run, self.verb, &self.plan, &open.spec, open.epoch),
+            attempt,
+            batch: *open.batches.last()?,
+            yields: open.spec.yields.clone(),
+            long: open.spec.long,
+            input: open.spec.input.clone(),
+            reply_to: reply_to.clone(),
+            trace: self.trace,
+            snapshot: self.plan.snapshot,
+        })
     }
 
     /// When [`Self::due`] may have more to say without anything being heard; `None` when only news can help.

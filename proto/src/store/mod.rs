@@ -10,6 +10,7 @@
 
 mod directory;
 mod faulty;
+pub mod identity;
 mod key;
 pub mod s3;
 

@@ -4,4 +4,5 @@ mod rabbit;
 mod redis;
 mod redis_bucket;
 mod redis_trouble;
+mod run;
 mod s3;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use lakehold::identity;
+use lakehold_proto::store::identity;
 use lakehold_proto::store::s3::{S3Config, S3Store};
 use lakehold_proto::store::{Put, Store, conformance};
 use lakehold_tests::component::http_proxy::{Act, HttpProxy};

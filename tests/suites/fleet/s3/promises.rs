@@ -9,8 +9,8 @@ use aws_sdk_s3::types::{
 };
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
-use lakehold::identity;
 use lakehold_proto::fault::Class;
+use lakehold_proto::store::identity;
 use lakehold_proto::store::s3::{S3Config, S3Store};
 use lakehold_proto::store::{ObjectLock, Put, Store, conformance};
 use lakehold_tests::component::seaweed::{ADMIN, BUCKET, WRITER};

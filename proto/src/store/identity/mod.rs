@@ -5,11 +5,11 @@
 
 pub mod probe;
 
+use crate::fault::{Class, Fault, Result};
+use crate::format::STORE_VERSION;
+use crate::ids::Nonce;
+use crate::store::{Key, Put, Store};
 use jiff::Timestamp;
-use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::format::STORE_VERSION;
-use lakehold_proto::ids::Nonce;
-use lakehold_proto::store::{Key, Put, Store};
 use serde::{Deserialize, Serialize};
 
 pub use probe::{Probed, probe};
@@ -104,7 +104,7 @@ async fn read(store: &dyn Store) -> Result<Option<Identity>> {
 
 #[cfg(test)]
 mod tests {
-    use lakehold_proto::store::DirectoryStore;
+    use crate::store::DirectoryStore;
 
     use super::*;
 

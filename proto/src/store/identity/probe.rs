@@ -6,12 +6,12 @@
 //! own object when it tries again, so a race without a winner proves nothing against a store, as long as the bytes there
 //! are those of one racer and a late one does not replace them.
 
+use crate::fault::Result;
+use crate::ids::Nonce;
+use crate::store::{Key, ObjectLock, Put, Store};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use futures::future::join_all;
-use lakehold_proto::fault::Result;
-use lakehold_proto::ids::Nonce;
-use lakehold_proto::store::{Key, ObjectLock, Put, Store};
 use serde::{Deserialize, Serialize};
 
 /// Writers that race for one key.

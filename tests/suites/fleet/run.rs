@@ -1,0 +1,174 @@
+//! A whole fleet: the real binaries on a real broker, a real Redis and a real bucket, against a simulated workspace. However
+//! its parts are killed and wiped, a run ends with the content root of one that was left alone.
+
+use lakehold_proto::outcome::Outcome;
+use lakehold_sim::{Effect, Fault, Population, Sim, SimConfig, When};
+use lakehold_tests::component::ministack::Ministack;
+use lakehold_tests::component::rabbitmq::Rabbit;
+use lakehold_tests::component::redis::Redis;
+use lakehold_tests::program::{Program, Running, until};
+
+const ITEMS: usize = 300;
+const JOBS: &str = "/api/2.*/jobs/list";
+const SLOTS: [&str; 2] = ["--slots", "4"];
+
+struct Fleet {
+    sim: Sim,
+    rabbit: Rabbit,
+    redis: Redis,
+    program: Program,
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        let config = SimConfig { population: Population::Items(ITEMS), ..SimConfig::default() };
+        let (sim, rabbit, redis) = tokio::join!(Sim::start(config), Rabbit::start(), Redis::start(&[]));
+        let sim = sim.unwrap();
+        let program = Program::of(&sim);
+        std::fs::write(program.path("queue"), rabbit.url()).unwrap();
+        let queue = program.path("queue");
+        program.configure_more(&format!("queue: \"file:{}\"\nredis: {}\n", queue.display(), redis.url()));
+        Self { sim, rabbit, redis, program }
+    }
+
+    fn worker(&self) -> Running {
+        self.program.worker(&[&["-c", "lakehold.yaml"][..], &SLOTS].concat())
+    }
+
+    /// One call hangs until the faults are cleared: no run ends before.
+    fn hang(&self, path: &str, nth: u64) {
+        let effect = Effect::Delay { ms: 600_000 };
+        let path = Some(path.to_owned());
+        let (method, query, workspace) = (None, None, None);
+        let fault = Fault { method, path, query, workspace, nth, times: 1, when: When::Before, effect };
+        self.sim.add_fault(fault).unwrap();
+    }
+
+    fn settled(&self) -> usize {
+        self.program.outcomes().iter().filter(|outcome| outcome.settles()).count()
+    }
+}
+
+fn root(ended: &serde_json::Value) -> String {
+    ended["content_root"].as_str().unwrap_or_else(|| panic!("nothing was committed: {ended:#}")).to_owned()
+}
+
+fn exports(sim: &Sim) -> u64 {
+    sim.calls().count(|call| call.path.ends_with("/workspace/export"))
+}
+
+/// The root of a backup by one process, and the bodies that it fetched.
+async fn alone(sim: &Sim) -> (String, u64) {
+    sim.reset_calls();
+    let ended = Program::of(sim).backup("", 0).await;
+    (root(&ended), exports(sim))
+}
+
+/// A store is there before a worker can open it.
+async fn a_store(fleet: &Fleet) {
+    let made = fleet.program.run("init").await;
+    assert_eq!(made.code, Some(0), "{made:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_does_what_one_process_does_and_nothing_twice() {
+    let fleet = Fleet::start().await;
+    let (expected, fetched) = alone(&fleet.sim).await;
+    a_store(&fleet).await;
+    let mut workers = [fleet.worker(), fleet.worker()];
+    for worker in &mut workers {
+        worker.says("serving").await;
+    }
+    fleet.sim.reset_calls();
+    let ended = fleet.program.backup("", 0).await;
+    assert_eq!((root(&ended), exports(&fleet.sim)), (expected, fetched));
+    let again = fleet.program.backup("", 0).await;
+    assert_eq!(root(&again), root(&ended));
+    for worker in workers {
+        worker.terminate();
+        let ended = worker.end().await;
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        assert!(ended.err.contains("finishing tasks under way"), "{ended:#?}");
+    }
+    let verified = fleet.program.run("verify --all").await;
+    assert_eq!(verified.code, Some(0), "{verified:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_killed_and_wiped_the_run_ends_as_if_nothing_had_happened() {
+    let mut fleet = Fleet::start().await;
+    let (expected, _) = alone(&fleet.sim).await;
+    a_store(&fleet).await;
+    let mut first = fleet.worker();
+    first.says("serving").await;
+    fleet.hang(JOBS, 1);
+    let mut run = fleet.program.start("backup -o json --log info");
+    run.until("some outcomes", || fleet.settled() >= 4).await;
+    // The worker that holds a task dies, and another takes over.
+    let second = fleet.worker();
+    first.kill();
+    let settled = fleet.settled();
+    run.until("the other worker's outcomes", || fleet.settled() > settled).await;
+    // Locks and budget are forgotten.
+    fleet.redis.cli(&["FLUSHALL"]);
+    fleet.hang(JOBS, 1);
+    // The broker loses all that it was trusted with.
+    fleet.rabbit.kill();
+    fleet.rabbit.restart_wiped().await;
+    fleet.sim.clear_faults();
+    let ended = run.end().await;
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert_eq!(root(&ended.json()["environments"]["prod"]), expected);
+    second.terminate();
+    assert_eq!(second.end().await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_is_killed_is_followed_by_another() {
+    let fleet = Fleet::start().await;
+    let (expected, fetched) = alone(&fleet.sim).await;
+    a_store(&fleet).await;
+    let mut worker = fleet.worker();
+    worker.says("serving").await;
+    fleet.sim.reset_calls();
+    fleet.hang(JOBS, 1);
+    let mut run = fleet.program.start("backup");
+    run.until("some outcomes", || fleet.settled() >= 4).await;
+    run.kill();
+    // What was sent goes on without a coordinator, until only the task that hangs is left.
+    until("the window to be worked off", || fleet.sim.faults_fired() == 1).await;
+    fleet.sim.clear_faults();
+    let ended = fleet.program.backup("--resume", 0).await;
+    assert_eq!(root(&ended), expected);
+    let done: Vec<Outcome> = fleet.program.outcomes();
+    let made: u64 =
+        done.iter().flat_map(|o| o.figures.calls.get("workspace-export")).map(|calls| calls.made).sum();
+    assert_eq!((exports(&fleet.sim), made), (fetched, fetched), "a body was fetched twice");
+    assert_eq!((fleet.program.runs(), fleet.program.manifests().len()), (1, 1));
+    worker.terminate();
+    assert_eq!(worker.end().await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_works_on_a_bucket() {
+    let (fleet, bucket) = tokio::join!(Fleet::start(), Ministack::start());
+    let (expected, _) = alone(&fleet.sim).await;
+    // It takes any; the chain that finds them is the real one.
+    fleet.program.variable("AWS_ACCESS_KEY_ID", "any");
+    fleet.program.variable("AWS_SECRET_ACCESS_KEY", "any");
+    let endpoint = bucket.endpoint.clone();
+    bucket.admin().create_bucket().bucket("backups").send().await.unwrap();
+    fleet.program.configure_more(&format!("s3: {{endpoint: '{endpoint}', path_style: true}}\n"));
+    fleet.program.variable("LAKEHOLD_STORE", "s3://backups/dr");
+    let absent = fleet.program.run("backup").await;
+    absent.refused(10, &["store.absent", "lakehold init"]);
+    a_store(&fleet).await;
+    let mut worker = fleet.worker();
+    worker.says("serving").await;
+    let ended = fleet.program.backup("", 0).await;
+    assert_eq!(root(&ended), expected);
+    let verified = fleet.program.run("verify --all").await;
+    assert_eq!(verified.code, Some(0), "{verified:#?}");
+    worker.terminate();
+    assert_eq!(worker.end().await.code, Some(0));
+}
