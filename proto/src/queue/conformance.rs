@@ -13,6 +13,7 @@ pub async fn all(queue: &dyn Queue) {
     a_dropped_delivery_comes_again(queue).await;
     handed_back_work_goes_to_somebody_else(queue).await;
     a_consumer_holds_one_message(queue).await;
+    a_consumer_may_hold_several(queue).await;
     queues_are_apart(queue).await;
     a_message_of_the_largest_size_passes(queue).await;
     the_context_of_a_trace_travels_along(queue).await;
@@ -78,6 +79,24 @@ async fn a_consumer_holds_one_message(queue: &dyn Queue) {
     assert_ne!(held.message(), other.message(), "the second message was not kept back by the first consumer");
     held.acknowledge().await.unwrap();
     other.acknowledge().await.unwrap();
+}
+
+async fn a_consumer_may_hold_several(queue: &dyn Queue) {
+    let name = fresh();
+    for body in [b"a", b"b", b"c"] {
+        queue.publish(&name, Message::from(Bytes::copy_from_slice(body))).await.unwrap();
+    }
+    let mut consumer = queue.consume(&name, 3).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(next(&mut consumer).await);
+    }
+    let bodies: HashSet<_> = held.iter().map(|delivery| delivery.message().body.clone()).collect();
+    assert_eq!(bodies.len(), 3);
+    // Settled in any order.
+    for delivery in held.into_iter().rev() {
+        delivery.acknowledge().await.unwrap();
+    }
 }
 
 async fn queues_are_apart(queue: &dyn Queue) {

@@ -1,4 +1,4 @@
-//! Receiving: one channel with prefetch 1 for each consumer, settled by hand.
+//! Receiving: one channel for each consumer, with a prefetch of what it may hold (1 for tasks), settled by hand.
 //!
 //! A channel outlives its consumer while a delivery of it is unsettled. **Dropping** a delivery sends it back from a task of
 //! its own; should that not reach the broker, the end of the channel does the same. An acknowledgement returns when it was
@@ -17,7 +17,7 @@ use lapin::options::{
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel, Connection, ErrorKind};
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::RwLock;
 
 use super::super::{Consumer, Delivery, Message, QueueName};
 use super::faults::{self, reply};
@@ -53,8 +53,8 @@ pub(super) async fn subscribe(
     let channel = connection.create_channel().await.map_err(fault)?;
     let slot = Arc::new(Slot { channel, runtime: Handle::current(), cancelling: Arc::default() });
     site.declared.ensure(connection, queue).await.map_err(NoConsumer::Fault)?;
-    // To the broker 0 would mean: all there are.
-    let prefetch = u16::try_from(unsettled).unwrap_or(u16::MAX).max(1);
+    // 0 would mean as many as there are.
+    let prefetch = u16::try_from(unsettled.max(1)).unwrap_or(u16::MAX);
     slot.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(fault)?;
     let name = ShortString::try_new(queue.as_str()).unwrap_or_default();
     let stream = slot
@@ -71,7 +71,7 @@ struct Slot {
     runtime: Handle,
     /// Held while the consumer is being cancelled. To settle waits for that, or the broker would send the next message to a
     /// consumer that nobody reads from any more, and count a return when the channel ends.
-    cancelling: Arc<Mutex<()>>,
+    cancelling: Arc<RwLock<()>>,
 }
 
 impl Drop for Slot {
@@ -131,7 +131,7 @@ impl Drop for RabbitConsumer {
         if !slot.channel.status().connected() {
             return;
         }
-        let cancelling = Arc::clone(&slot.cancelling).try_lock_owned();
+        let cancelling = Arc::clone(&slot.cancelling).try_write_owned();
         self.slot.runtime.spawn(async move {
             let _cancelling = cancelling;
             slot.channel.basic_cancel(stream.tag(), BasicCancelOptions::default()).await.ok();
@@ -161,7 +161,7 @@ impl RabbitDelivery {
             let detail = format!("its channel is gone ({detail}); it will be delivered again");
             Err(Fault::new(Class::Unavailable, "queue.unsettled", context, detail))
         };
-        let _not_while = self.slot.cancelling.lock().await;
+        let _not_while = self.slot.cancelling.read().await;
         match settle(acker).await {
             Ok(true) => Ok(()),
             Ok(false) => unsettled(&"settled by the end of it"),
@@ -194,7 +194,7 @@ impl Drop for RabbitDelivery {
         let Some(acker) = self.acker.take() else { return };
         let slot = Arc::clone(&self.slot);
         self.slot.runtime.spawn(async move {
-            let _not_while = slot.cancelling.lock().await;
+            let _not_while = slot.cancelling.read().await;
             // An error means that the channel is gone, and the message back in its queue.
             acker.nack(returned()).await.ok();
         });
