@@ -224,10 +224,10 @@ impl Bucket {
         let mut hint = format!("allow {} on arn:aws:s3:::{on} to this identity", asked.action);
         match (&self.kms_key, asked.action) {
             (Some(_), "s3:PutObject") => {
-                hint.push_str(", and kms:GenerateDataKey and kms:Decrypt on the KMS key")
+                hint.push_str(", and kms:GenerateDataKey and kms:Decrypt on the KMS key");
             }
             (_, "s3:GetObject") => {
-                hint.push_str(", and s3:ListBucket, without which an absent object is denied")
+                hint.push_str(", and s3:ListBucket, without which an absent object is denied");
             }
             _ => {}
         }

@@ -17,9 +17,9 @@
 //! **Retries.** The SDK repeats what may be repeated (lost connections, 5xx, throttling), with growing pauses; a
 //! conditional conflict (409), a body that broke off and one that disagrees with its checksum are repeated here. A create
 //! whose answer was lost finds its own object when it is repeated, and says [`Put::Existed`]. Proxies are taken from the
-//! environment (`HTTPS_PROXY`, `NO_PROXY`). **Cancellation**: a dropped
-//! upload of parts is aborted by a task of its own; after a crash its parts are left over, which no call shows; a
-//! lifecycle rule (`AbortIncompleteMultipartUpload`) removes them.
+//! environment (`HTTPS_PROXY`, `NO_PROXY`). **Cancellation**: a dropped upload of parts is aborted by a task of its own;
+//! after a crash its parts are left over, which no call shows; a lifecycle rule (`AbortIncompleteMultipartUpload`) removes
+//! them.
 
 mod bucket;
 mod checksum;

@@ -24,6 +24,9 @@ fn is_completion(request: &Request) -> bool {
     request.method == "POST" && request.target.contains("uploadId")
 }
 
+/// Which requests something is done to.
+type Picks = fn(&Request) -> bool;
+
 /// A store behind a proxy that does `act` to the first `times` of the requests that `to` picks.
 async fn behind(
     upstream: &str,
@@ -88,7 +91,7 @@ async fn answers_that_break_are_asked_for_again() {
     for act in [Act::Cut(100), Act::Shorten(100), Act::Shorten(0), Act::Page(200)] {
         let (store, _proxy, _) = behind(&server.endpoint, is_list, 1, act.clone()).await;
         let listed: Vec<_> = store.list("packs/").map_ok(|l| l.key).try_collect().await.unwrap();
-        assert_eq!(listed, [pack.clone()], "{act:?}");
+        assert_eq!(listed, std::slice::from_ref(&pack), "{act:?}");
         let (store, _proxy, _) = behind(&server.endpoint, is_list, u32::MAX, act.clone()).await;
         let fault = store.list("packs/").try_collect::<Vec<_>>().await.unwrap_err();
         assert_eq!(fault.class, Class::Unavailable, "{act:?}: {fault}");
@@ -129,7 +132,7 @@ async fn an_upload_of_parts_that_fails_leaves_nothing_to_see() {
     let is_begin = |request: &Request| request.method == "POST" && request.target.contains("uploads");
 
     // Mended on the way.
-    let mended: [(&str, fn(&Request) -> bool, Act); 6] = [
+    let mended: [(&str, Picks, Act); 6] = [
         ("damaged-part", is_part, Act::DamageRequest),
         ("refused-part", is_part, Act::Refuse),
         ("forgotten-upload", is_part, Act::Answer(404, "NoSuchUpload", "")),
@@ -148,7 +151,7 @@ async fn an_upload_of_parts_that_fails_leaves_nothing_to_see() {
     }
     // Not mended.
     let second = |request: &Request| is_part(request) && request.target.contains("partNumber=2");
-    let failed: [(&str, fn(&Request) -> bool, Act); 3] = [
+    let failed: [(&str, Picks, Act); 3] = [
         ("no-second-part", second, Act::Answer(500, "InternalError", "")),
         ("full", second, Act::Answer(507, "InsufficientStorage", "")),
         ("no-completion", is_completion, Act::Refuse),
