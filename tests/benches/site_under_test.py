@@ -1,8 +1,8 @@
 """A simulated workspace in a process of its own, and the program under measurement in another."""
 
+import contextlib
 import json
 import os
-import resource
 import subprocess
 import time
 import urllib.request
@@ -74,24 +74,37 @@ class Lakehold:
         return made
 
     def run(self, *arguments: str) -> Ended:
-        """Runs a command to its end. Its peak of resident memory is the kernel's own count, taken when it has ended."""
+        """Runs a command to its end. Its peak of resident memory is the kernel's own mark of it: see `watched`."""
         ours = {k: v for k, v in os.environ.items() if not k.startswith(("DATABRICKS_", "LAKEHOLD_", "ARM_"))}
         answer, log = self.folder / "answer.json", self.folder / "log"
         began = time.monotonic()
         with answer.open("wb") as out, log.open("ab") as err:
             command = [self.program, "-c", self.config, "-o", "json", *arguments]
             process = subprocess.Popen(command, stdout=out, stderr=err, env=ours | {"SIM_TOKEN": "sim"})
-            _, status, used = os.wait4(process.pid, 0)
+            status, peak_mib = watched(process.pid)
         seconds = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode not in (0, 3):
             raise SystemExit(f"`lakehold {' '.join(arguments)}` ended with {process.returncode}: see {log}")
-        return Ended(process.returncode, json.loads(answer.read_bytes()), seconds, used.ru_maxrss / 1024)
+        return Ended(process.returncode, json.loads(answer.read_bytes()), seconds, peak_mib)
 
     def packs(self) -> list[Path]:
         return sorted(self.store.glob("packs/??/*"))
 
 
-def own_peak_mib() -> float:
-    """A child's peak begins at its parent's size: what is measured must lie above this."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def watched(pid: int) -> tuple[int, float]:
+    """Waits for a child; answers its status and its peak of resident memory in MiB.
+
+    What the kernel tells of a child that has ended (`ru_maxrss`) begins at the peak of the process that started it, which
+    shared its memory until the program took its place. `VmHWM` begins with the program, and is gone when it ends: it is
+    read every few milliseconds, and being a mark that only rises, the last one read is the peak but for the very end.
+    """
+    mark = 0
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status, mark / 1024
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            mark = max([mark, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))])
+        time.sleep(0.01)
