@@ -155,6 +155,9 @@ impl Uc<'_> {
         // Functions and models share one name space, since both are securables of type `function`.
         let rows: &[&Row] = if row.securable == "function" { &[&FUNCTION, &MODEL] } else { &[row] };
         if rows.iter().any(|r| self.store.contains(r.kind, full_name)) {
+            // Not the 409 that RESOURCE_ALREADY_EXISTS has elsewhere (section 2.2): the codes of Unity Catalog are its own,
+            // and the vendor's own migration tool met a duplicate as a BadRequest, which its SDK makes of a 400 only.
+            // <https://github.com/databrickslabs/ucx/pull/2077>, seen 2026-11.
             return Err(ApiError::new(
                 400,
                 &format!("{}_ALREADY_EXISTS", row.stem),
