@@ -144,6 +144,41 @@ async fn a_right_that_is_revoked_in_mid_run_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_one_who_is_no_admin_is_shown_is_told_to_be_less() {
+    let sim = workspace(60).await;
+    let clerk = IdentitySpec {
+        admin: false,
+        visible_percent: 50,
+        ..IdentitySpec::admin("clerk", "clerk@example.com")
+    };
+    sim.identity(&clerk);
+    let whole = Program::of(&sim).backup("", 0).await;
+    let program = Program::new(&[("prod", &sim.url(0))], "clerk");
+    let ran = program.run("backup").await;
+    assert!(matches!(ran.code, Some(0 | 3)), "{ran:#?}");
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(said.contains("warning: clerk@example.com is not a workspace admin"), "{ran:#?}");
+    let manifests = program.manifests();
+    let manifest: Value = serde_json::from_slice(&std::fs::read(&manifests[0]).unwrap()).unwrap();
+    assert_eq!(manifest["probe"]["identity"]["name"], "clerk@example.com");
+    assert_eq!(manifest["probe"]["identity"]["admin"], false);
+    let items = |kinds: &Value| {
+        kinds.as_array().unwrap().iter().map(|kind| kind["items"].as_u64().unwrap()).sum::<u64>()
+    };
+    assert!(items(&manifest["kinds"]) < items(&whole["kinds"]), "lists do leave out what it may not see");
+    let listed = program.run("snapshots").await;
+    assert!(
+        listed.out.contains("not as admin") && listed.err.contains("is not a workspace admin"),
+        "{listed:#?}"
+    );
+    let listed = program.run("snapshots -o json").await.json();
+    assert_eq!(listed["snapshots"][0]["asked_as"]["admin"], false, "{listed:#}");
+    assert!(!listed["snapshots"][0]["warnings"].as_array().unwrap().is_empty());
+    let doctor = program.run("doctor").await;
+    assert!(doctor.out.contains("asked as clerk@example.com (not an admin)"), "{doctor:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_expires_in_mid_run_is_a_failure_and_no_missing_right() {
     let sim = workspace(60).await;
     let me = IdentitySpec::admin("me", "me@example.com");

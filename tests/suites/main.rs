@@ -14,5 +14,6 @@ mod hostile;
 mod killed;
 mod schedules;
 mod source;
+mod tls;
 mod usage;
 mod workspace;

@@ -1,9 +1,12 @@
 //! `lakehold snapshots`.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use lakehold_proto::fault::{Class, Result};
 use lakehold_proto::ids::{EnvName, Hash, SnapshotId};
 use lakehold_proto::manifest::{Counts, Manifest, SnapshotState};
+use lakehold_proto::plan::Identity;
 use serde::Serialize;
 
 use super::{Context, exit};
@@ -60,6 +63,9 @@ struct Read {
     content_root: Hash,
     manifest_sha256: Hash,
     run: lakehold_proto::ids::RunId,
+    /// Who asked, and whether lists showed it everything.
+    asked_as: Identity,
+    warnings: Vec<String>,
 }
 
 impl Read {
@@ -74,6 +80,8 @@ impl Read {
             content_root: manifest.content_root,
             manifest_sha256: hash,
             run: manifest.run.id,
+            asked_as: manifest.probe.identity.clone(),
+            warnings: manifest.probe.warnings.clone(),
         }
     }
 
@@ -82,7 +90,10 @@ impl Read {
             SnapshotState::Complete => "complete",
             SnapshotState::Partial => "partial",
         };
-        format!("{state}{}", if self.scoped { ", scoped" } else { "" })
+        let scoped = if self.scoped { ", scoped" } else { "" };
+        // What is complete for one who is shown less is not what there was.
+        let shown_less = if self.asked_as.admin == Some(false) { ", not as admin" } else { "" };
+        format!("{state}{scoped}{shown_less}")
     }
 }
 
@@ -167,7 +178,13 @@ fn table(rows: &[Row], context: &Context) -> Result<()> {
     } else {
         print(&table.render())?;
     }
+    let mut seen = BTreeSet::new();
     for row in rows {
+        // Mostly all of an environment say the same.
+        let warnings = row.read.iter().flat_map(|read| &read.warnings);
+        for warning in warnings.filter(|warning| seen.insert((&row.environment, *warning))) {
+            say(&format!("{}: warning: {}", row.environment, shown(warning)));
+        }
         if let Some(damaged) = &row.damaged {
             say(&format!("damaged: {}@{}: {}", row.environment, row.snapshot.short(), shown(damaged)));
         }

@@ -101,6 +101,11 @@ pub enum Effect {
         #[serde(default)]
         honest_length: bool,
     },
+    /// The true body, whose first listed item has a member `nested` of so many levels.
+    Nest {
+        /// Arrays in arrays.
+        levels: usize,
+    },
     /// A 200 with a body that is not JSON although it says so.
     NotJson,
     /// The true body, in small pieces.
@@ -270,6 +275,7 @@ impl Effect {
             }
             Self::Huge { bytes } => Some(huge(*bytes)),
             Self::Delay { .. }
+            | Self::Nest { .. }
             | Self::Truncate { .. }
             | Self::Slow { .. }
             | Self::Stale { .. }
@@ -285,6 +291,7 @@ impl Effect {
                 answer.body = answer.body.cut(*keep);
                 answer.claimed_length = Some(if *honest_length { answer.body.len() } else { whole });
             }
+            Self::Nest { levels } => answer.body = nested(answer.body, *levels),
             Self::Slow { chunk, every_ms } => {
                 answer.pace = Some(((*chunk).max(1), Duration::from_millis(*every_ms)));
             }
@@ -292,6 +299,15 @@ impl Effect {
         }
         answer
     }
+}
+
+/// A list has its first item behind the first `[{`; what has none stays as it is.
+fn nested(body: Payload, levels: usize) -> Payload {
+    let Payload::Bytes(bytes) = body else { return body };
+    let Some(at) = bytes.windows(2).position(|start| start == b"[{") else { return Payload::Bytes(bytes) };
+    let (before, after) = bytes.split_at(at + 2);
+    let member = format!("\"nested\":{}{},", "[".repeat(levels), "]".repeat(levels));
+    Payload::Bytes([before, member.as_bytes(), after].concat().into())
 }
 
 /// `{"data": "xxxx…"}` of about that many bytes.
@@ -354,6 +370,13 @@ mod tests {
         assert_eq!(read("old"), "old");
         assert_eq!(read("new"), "old");
         assert_eq!(read("new"), "new");
+    }
+
+    #[test]
+    fn the_first_item_of_a_list_is_nested() {
+        let answer = Answer::bytes("application/json", Bytes::from_static(br#"{"x":[{"id":1},{"id":2}]}"#));
+        let Payload::Bytes(body) = (Effect::Nest { levels: 3 }).spoil(answer).body else { panic!("bytes") };
+        assert_eq!(body, r#"{"x":[{"nested":[[[]]],"id":1},{"id":2}]}"#);
     }
 
     #[test]

@@ -65,23 +65,54 @@ async fn a_listing_that_goes_in_circles_is_an_error() {
     assert_eq!(asked.len(), 3);
 }
 
+const SCIM_PAGES: Paging = Paging::Scim { count: 100 };
+
+/// What a SCIM server answers that shows these ids.
+fn resources(ids: &[u32]) -> String {
+    let items: Vec<_> = ids.iter().map(|id| format!(r#"{{"id":"{id}"}}"#)).collect();
+    format!(r#"{{"Resources":[{}],"totalResults":99}}"#, items.join(","))
+}
+
+async fn scim(pages: &[&[u32]]) -> (Result<usize>, Vec<String>) {
+    let answers: Vec<_> = pages.iter().map(|ids| resources(ids)).collect();
+    let answers: Vec<_> = answers.iter().map(String::as_str).collect();
+    let (items, asked) = list(&answers, SCIM_PAGES, "Resources").await;
+    (items.map(|items| items.len()), asked)
+}
+
 #[tokio::test]
 async fn scim_advances_by_what_it_received() {
-    let answers = [
-        r#"{"Resources":[1,2,3],"totalResults":99}"#,
-        r#"{"Resources":[4],"totalResults":99}"#,
-        r#"{"totalResults":4}"#,
-    ];
-    let (items, asked) = list(&answers, Paging::Scim { count: 100 }, "Resources").await;
-    assert_eq!(items.unwrap().len(), 4);
+    let (items, asked) = scim(&[&[1, 2, 3], &[3, 4], &[4]]).await;
+    assert_eq!(items.unwrap(), 4);
     assert_eq!(
         asked,
         [
             "kept=yes&startIndex=1&count=100",
-            "kept=yes&startIndex=4&count=100",
-            "kept=yes&startIndex=5&count=100"
+            "kept=yes&startIndex=3&count=100",
+            "kept=yes&startIndex=4&count=100"
         ]
     );
+    assert_eq!(scim(&[&[]]).await.0.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn scim_begins_again_where_pages_do_not_join() {
+    // 1 was deleted between the first two pages, so 4 slipped onto the first.
+    let (items, asked) = scim(&[&[1, 2, 3], &[4, 5], &[2, 3, 4], &[4, 5], &[5]]).await;
+    assert_eq!(items.unwrap(), 3 + 2 + 3 + 1, "the caller drops doubles");
+    assert_eq!(asked[2], "kept=yes&startIndex=1&count=100");
+    // The last one was deleted: a page is empty where one item was sure to be.
+    let (items, asked) = scim(&[&[1, 2], &[], &[1], &[1]]).await;
+    assert_eq!((items.unwrap(), asked.len()), (3, 4));
+    let (items, asked) = scim(&[&[1, 2], &[7], &[1, 2], &[7], &[1, 2], &[7]]).await;
+    let fault = items.unwrap_err();
+    assert_eq!((fault.class, fault.code, asked.len()), (Class::Unavailable, "http.shifting", 6));
+}
+
+#[tokio::test]
+async fn a_scim_server_that_knows_no_positions_is_read_once() {
+    let (items, asked) = scim(&[&[1, 2, 3]]).await;
+    assert_eq!((items.unwrap(), asked.len()), (3, 2));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What is said about what could not be had.
 
+use std::collections::BTreeSet;
+
 use lakehold_proto::format::Role;
 use lakehold_proto::manifest::SnapshotState;
 use lakehold_proto::outcome::Standing;
@@ -106,6 +108,108 @@ async fn what_vanishes_while_it_is_read_is_neither_item_nor_gap() {
     let second = scene.backup().await;
     assert_eq!(items(&second, "job"), items(&first, "job") - 3);
     assert_eq!((report(&second, "job").counts.gone, second.gaps()), (3, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_who_come_and_go_while_they_are_listed_hide_nobody() {
+    let scene = Scene::counts(&[("user", 1300), ("group", 20)]).await;
+    let first = scene.backup().await;
+    let deleted = 60;
+    let mutation = Mutation { kind: "user".into(), create: 5, edit: 10, delete: deleted, seed: 3 };
+    scene
+        .sim
+        .add_fault(Fault {
+            method: Some("GET".into()),
+            path: Some("/api/2.0/preview/scim/v2/Users".into()),
+            query: None,
+            workspace: None,
+            nth: 1,
+            times: 1,
+            when: When::After,
+            effect: Effect::Mutate(mutation),
+        })
+        .unwrap();
+    let shaken = scene.backup().await;
+    let calm = scene.backup().await;
+    assert_eq!((shaken.gaps(), calm.gaps()), (0, 0));
+    // Whoever left after the first page was read may still have been seen.
+    let gone = [&shaken, &calm].map(|manifest| report(manifest, "user").counts.gone);
+    assert_eq!(gone.iter().sum::<u64>(), deleted as u64, "those who left, and nobody else: {gone:?}");
+    let keys = async |manifest| -> BTreeSet<String> {
+        scene.of_kind(manifest, "user").await.into_iter().map(|entry| entry.key).collect()
+    };
+    let (before, during, after) = (keys(&first).await, keys(&shaken).await, keys(&calm).await);
+    assert!(
+        after.is_subset(&during),
+        "{} of {} were passed over",
+        after.difference(&during).count(),
+        after.len()
+    );
+    assert!(during.difference(&after).all(|key| before.contains(key)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_git_folder_without_a_remote_is_captured_with_what_it_holds() {
+    let scene = Scene::counts(&[("user", 2), ("repo", 8)]).await;
+    let first = scene.backup().await;
+    assert_eq!((first.gaps(), items(&first, "repo")), (0, 8));
+    let mut local = BTreeSet::new();
+    for repo in scene.of_kind(&first, "repo").await {
+        let inside = |name: &str| name.starts_with(&format!("{}/", repo.name));
+        let notebooks = scene.of_kind(&first, "notebook").await;
+        let files = scene.of_kind(&first, "workspace_file").await;
+        let held =
+            [notebooks, files].concat().into_iter().filter(|entry| inside(&entry.name)).collect::<Vec<_>>();
+        if !held.is_empty() {
+            assert_eq!(held.len(), 2, "{}", repo.name);
+            assert!(held.iter().all(|entry| entry.part(Role::Content).is_some()));
+            local.insert(repo.key);
+        }
+    }
+    assert_eq!(local.len(), 1, "the others have another copy");
+    let again = scene.backup().await;
+    assert_eq!((again.content_root, again.run.figures.packs), (first.content_root, 0));
+    // Where nobody can tell whether there is a remote, the copy here may be the only one.
+    let local = local.first().unwrap();
+    scene.refuse(&format!("/api/2.0/repos/{local}"), None, 403, "PERMISSION_DENIED");
+    let blind = scene.backup().await;
+    assert_eq!((blind.totals().gone, blind.gaps()), (0, 1));
+    for kind in ["notebook", "workspace_file"] {
+        assert_eq!(items(&blind, kind), items(&first, kind), "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_that_is_nested_too_deeply_keeps_its_key_and_its_bytes() {
+    let scene = Scene::of(200).await;
+    let first = scene.backup().await;
+    for path in ["/api/2.0/workspace/list", "/api/2.2/jobs/list", "/api/2.0/policies/clusters/list"] {
+        scene
+            .sim
+            .add_fault(Fault {
+                method: None,
+                path: Some(path.into()),
+                query: None,
+                workspace: None,
+                nth: 1,
+                times: 0,
+                when: When::Before,
+                effect: Effect::Nest { levels: 300 },
+            })
+            .unwrap();
+    }
+    let deep = scene.backup().await;
+    assert_eq!((deep.state, deep.gaps(), deep.totals().gone, deep.totals().new), (first.state, 0, 0, 0));
+    for kind in ["directory", "notebook", "workspace_file", "job", "cluster_policy"] {
+        assert_eq!(items(&deep, kind), items(&first, kind), "{kind}");
+    }
+    let policies = scene.of_kind(&deep, "cluster_policy").await;
+    let hurt: Vec<_> = policies.iter().filter(|entry| !entry.degraded.is_empty()).collect();
+    assert!(hurt.len() == 1 && hurt[0].degraded[0].contains("nested too deeply"), "{hurt:?}");
+    assert!(hurt[0].part(Role::Object).is_some() && hurt[0].part(Role::Permissions).is_some());
+    assert_eq!(report(&deep, "cluster_policy").counts.degraded, 1);
+    let again = scene.backup().await;
+    assert_eq!((again.content_root, again.run.figures.packs), (deep.content_root, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,6 +97,11 @@ fn repo(m: &Maker<'_>, n: u64) -> String {
         "id": id, "path": path, "url": format!("https://github.com/example/{name}.git"), "provider": "gitHub",
         "branch": rng.pick(&["main", "develop"]), "head_commit_id": rng.hex(40),
     });
+    // Section 3.3: local-only ones have no remote, and no other copy of what they hold.
+    if n % 8 == 5 {
+        repo["url"] = json!("");
+        repo["provider"] = json!("");
+    }
     if rng.chance(15) {
         repo["sparse_checkout"] = json!({"patterns": ["src", "conf"]});
     }

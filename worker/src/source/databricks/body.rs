@@ -157,6 +157,13 @@ pub(super) fn broken(doing: &str, error: &reqwest::Error) -> Failure {
     }
     let detail = cause.map_or_else(|| "the connection broke".to_owned(), ToString::to_string);
     let fault = |code, detail: String| Fault::new(Class::Unavailable, code, doing, detail);
+    if refuses_certificate(error) {
+        let fault = Fault::new(Class::Config, "http.certificate", doing, detail).hint(
+            "check the host; if a CA of your own signed its certificate, install that CA, or let SSL_CERT_FILE name a \
+             PEM file with every CA to be trusted",
+        );
+        return Failure { fault, stage: Stage::Final };
+    }
     if error.is_connect() {
         let detail = if error.is_dns() { format!("the host has no address: {detail}") } else { detail };
         let fault = fault("http.unreachable", detail)
@@ -174,6 +181,16 @@ pub(super) fn broken(doing: &str, error: &reqwest::Error) -> Failure {
         fault("http.connection-lost", detail)
     };
     Failure { fault, stage: Stage::Underway }
+}
+
+/// Whether it was us who would not trust the server.
+fn refuses_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return matches!(error, rustls::Error::InvalidCertificate(_));
+    }
+    // An error of input and output passes over the one that it holds when it is asked for its source.
+    let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    held.is_some_and(|held| refuses_certificate(held)) || error.source().is_some_and(refuses_certificate)
 }
 
 /// The pause that an answer asks for: seconds, or a date, which is compared with the clock of this machine. At most five

@@ -26,7 +26,7 @@ use super::families::Verb;
 use super::host;
 use super::request::Request;
 use super::retry::{self, Failure, Stage};
-use super::settings::Settings;
+use super::settings::{Credentials, Settings};
 use crate::capture::Meter;
 
 /// The pause after a 429 or 503 that names none.
@@ -74,7 +74,8 @@ enum Got {
 impl Client {
     /// A client for the workspace of `settings`, within the budget that `locks` shares with others. Makes no call.
     ///
-    /// Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`), but for loopback hosts, which have none.
+    /// Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`), but for loopback hosts, which have none. Trusted
+    /// are the CAs of the system, or instead of them those that `SSL_CERT_FILE` or `SSL_CERT_DIR` name.
     ///
     /// # Errors
     /// `Config` when no TLS set-up can be made.
@@ -91,9 +92,16 @@ impl Client {
         if host::is_loopback(&settings.host) {
             http = http.no_proxy();
         }
-        let http = http
-            .build()
-            .map_err(|e| Fault::new(Class::Config, "http.set-up", "set up the HTTP client", e))?;
+        if settings.host.scheme() == "http" && !matches!(settings.credentials, Credentials::Azure { .. }) {
+            // Nothing will be asked for a certificate: a machine without any CA does as well.
+            http = http.tls_certs_only([]);
+        }
+        let http = http.build().map_err(|e| {
+            let cause = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
+            Fault::new(Class::Config, "http.set-up", "set up the HTTP client", cause).hint(
+                "install ca-certificates, or let SSL_CERT_FILE name a PEM file with every CA to be trusted",
+            )
+        })?;
         let auth = Auth::new(http.clone(), settings.clone(), Arc::clone(&clock));
         let budget = Budget::new(locks, Arc::clone(&clock), settings.share, settings.concurrency);
         Ok(Self {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,7 +26,9 @@ pub enum Paging {
         /// The query parameter for the size of a page, and its value: `("max_results", "0")` for Unity Catalog.
         size: Option<(&'static str, &'static str)>,
     },
-    /// SCIM: `startIndex` advances by the number received; the listing ends at an empty page.
+    /// SCIM: `startIndex` advances by the number received, and the listing ends where nothing more comes. Each page begins
+    /// with the last item of the one before: where it does not, others wrote meanwhile, an item may have slipped from one
+    /// page to the other, and the listing begins again.
     Scim {
         /// Items asked for at once.
         count: u32,
@@ -46,12 +49,12 @@ impl Client {
     ///
     /// `items` is the field of the answer that holds the items; empty when the answer itself is the array. An answer
     /// without the field is an empty page (the vendor leaves empty lists out); a field of another type is an error and never
-    /// an empty list. Listings that are paged by position (SCIM, legacy SQL) may show an item twice, or skip one, when others
-    /// write meanwhile: the caller drops doubles by key, which [`Capture`](crate::capture::Capture) does.
+    /// an empty list. Listings that are paged by position (SCIM, legacy SQL) may show an item twice when others write
+    /// meanwhile: the caller drops doubles by key, which [`Capture`](crate::capture::Capture) does.
     ///
     /// # Errors
     /// Those of [`Client::json`]; `Unavailable` with `http.page-loop` when a token comes back again, and with
-    /// `http.not-a-list` when the answer is no list.
+    /// `http.not-a-list` when the answer is no list, and with `http.shifting` when positions shift again and again.
     pub fn pages(
         &self,
         request: Request,
@@ -64,6 +67,9 @@ impl Client {
     }
 }
 
+/// How often a listing by position is read from its beginning before it is given up.
+const ROUNDS: u32 = 3;
+
 /// Where a listing stands.
 struct Walk {
     client: Client,
@@ -74,6 +80,15 @@ struct Walk {
     next: Next,
     /// Hashes of the tokens that came, for a listing that goes in circles. Eight bytes for each page.
     seen: HashSet<u64>,
+    /// What a listing by position showed last.
+    overlap: Option<Overlap>,
+    round: u32,
+}
+
+/// The last page of a listing by position, as much of it as tells whether the next one joins it.
+struct Overlap {
+    last: u64,
+    page: u64,
 }
 
 /// What is asked for next.
@@ -89,22 +104,54 @@ impl Walk {
             Paging::None | Paging::Token { .. } => Next::Token(None),
             Paging::Scim { .. } | Paging::Page { .. } => Next::Position(1),
         };
-        Self { client, request, paging, items, meter, next, seen: HashSet::new() }
+        Self { client, request, paging, items, meter, next, seen: HashSet::new(), overlap: None, round: 1 }
     }
 
     async fn step(mut self) -> Result<Option<(Page, Self)>> {
         let Some(request) = self.ask() else { return Ok(None) };
         let body = self.client.json(&request, &self.meter).await?;
-        let (page, token) = read_page(&body, &self.items, &request)?;
+        let (mut page, token) = read_page(&body, &self.items, &request)?;
         match self.paging {
             Paging::None => self.next = Next::Done,
             Paging::Token { .. } => self.follow(token)?,
-            // Positions end at an empty page: a short one may only mean that the server gives fewer at once.
-            _ if page.is_empty() => return Ok(None),
-            Paging::Scim { .. } => self.advance(page.len() as u64),
+            // Positions end where nothing more comes: a short page may only mean that the server gives fewer at once.
+            Paging::Page { .. } if page.is_empty() => return Ok(None),
             Paging::Page { .. } => self.advance(1),
+            Paging::Scim { .. } => match self.join(&mut page) {
+                Joined::Ended => return Ok(None),
+                Joined::Follows => self.advance(page.len() as u64),
+                Joined::Shifted => self.begin_again()?,
+            },
         }
         Ok(Some((page, self)))
+    }
+
+    /// Takes from a page what the one before showed last.
+    fn join(&mut self, page: &mut Page) -> Joined {
+        let whole = hash_of(&page.iter().map(|item| item.get()).collect::<Vec<_>>());
+        let (first, last) = (page.first().map(|item| identity(item)), page.last().map(|item| identity(item)));
+        match (&self.overlap, first) {
+            (None, None) => return Joined::Ended,
+            // A server that knows no positions gives everything again.
+            (Some(before), _) if before.page == whole => return Joined::Ended,
+            (Some(before), first) if first != Some(before.last) => return Joined::Shifted,
+            (Some(_), _) => drop(page.remove(0)),
+            (None, Some(_)) => {}
+        }
+        self.overlap = last.map(|last| Overlap { last, page: whole });
+        if page.is_empty() { Joined::Ended } else { Joined::Follows }
+    }
+
+    fn begin_again(&mut self) -> Result<()> {
+        if self.round >= ROUNDS {
+            let detail =
+                format!("others wrote while it was read, {ROUNDS} times: an item may have been passed over");
+            return Err(Fault::new(Class::Unavailable, "http.shifting", self.request.context(), detail));
+        }
+        self.round += 1;
+        self.overlap = None;
+        self.next = Next::Position(1);
+        Ok(())
     }
 
     fn ask(&self) -> Option<Request> {
@@ -116,7 +163,7 @@ impl Walk {
                 request.query.extend(token.clone().map(|token| (field, token)));
             }
             (Next::Position(at), Paging::Scim { count }) => {
-                request.query.push(("startIndex", at.to_string()));
+                request.query.push(("startIndex", at.saturating_sub(1).max(1).to_string()));
                 request.query.push(("count", count.to_string()));
             }
             (Next::Position(at), Paging::Page { size }) => {
@@ -133,7 +180,7 @@ impl Walk {
             self.next = Next::Done;
             return Ok(());
         };
-        if !self.seen.insert(hash_of(&token)) {
+        if !self.seen.insert(hash_of(token.as_str())) {
             return Err(Fault::new(
                 Class::Unavailable,
                 "http.page-loop",
@@ -153,11 +200,28 @@ impl Walk {
     }
 }
 
-fn hash_of(token: &str) -> u64 {
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+/// How a page joins the one before.
+enum Joined {
+    Follows,
+    Shifted,
+    Ended,
+}
+
+fn hash_of(text: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
-    token.hash(&mut hasher);
+    text.hash(&mut hasher);
     hasher.finish()
+}
+
+/// What tells that two pages show the same item: its id, where it has one; it may have been changed in between.
+fn identity(item: &RawValue) -> u64 {
+    #[derive(serde::Deserialize)]
+    struct Identified<'a> {
+        #[serde(borrow)]
+        id: Option<Cow<'a, str>>,
+    }
+    let id = serde_json::from_str::<Identified<'_>>(item.get()).ok().and_then(|item| item.id);
+    hash_of(id.as_deref().unwrap_or(item.get()))
 }
 
 /// An answer without its list is an empty one, as the vendor's encoding has it; but an empty one is short. Whatever else

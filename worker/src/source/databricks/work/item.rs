@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::kinds::{Builtin, Content, Is, List, One, Row, Stamp, Treat, path};
 use super::super::request::{Request, segment};
-use super::Work;
+use super::{Work, shallow};
 
 /// An item as a listing shows it.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(super) struct Reuse {
 impl Item {
     /// Reads what a listing of `row` shows. What cannot be read gets a key made of its bytes.
     pub(super) fn read(row: &Row, raw: Bytes) -> Self {
-        let value: Value = serde_json::from_slice(&raw).unwrap_or_default();
+        let value = shallow::read(&raw);
         let first = |fields: &[&str]| {
             fields.iter().filter_map(|field| path::text(&value, field)).find(|text| !text.is_empty())
         };
@@ -176,6 +176,13 @@ mod tests {
         let item = read("table", r#"{"full_name": "a.b.c"}"#);
         assert_eq!((item.key.as_str(), item.parent.as_deref()), ("a.b.c", Some("a.b")));
         assert!(!read("job", "[1]").identified);
+        let deep = format!(
+            r#"{{"job_id": 7, "settings": {{"x": {}{}, "name": "n"}}}}"#,
+            "[".repeat(200),
+            "]".repeat(200)
+        );
+        let item = read("job", &deep);
+        assert_eq!((item.key.as_str(), item.name.as_str()), ("7", "n"), "however deep the rest of it goes");
     }
 
     #[test]

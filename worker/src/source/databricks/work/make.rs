@@ -9,11 +9,13 @@ use lakehold_proto::ids::Kind;
 use serde_json::{Map, Value, json};
 
 use super::super::kinds::{Access, Carries, Content, Get, One, Row, When, path};
-use super::Work;
-use super::compare;
 use super::content::{Fetched, decoded};
 use super::item::{Item, Reuse};
+use super::{Work, compare, shallow};
 use crate::capture::{Body, Draft};
+
+/// What is said of an object that is kept and compared by its bytes.
+const TOO_DEEP: &str = "nested too deeply to be read: kept, and compared, byte for byte";
 
 /// What became of one part.
 enum Part {
@@ -45,6 +47,8 @@ pub(super) struct Made {
     pub(super) drafts: Vec<(Kind, Draft)>,
     /// The object as its own call shows it.
     pub(super) object: Option<Value>,
+    /// Whether it vanished while it was read.
+    pub(super) gone: bool,
 }
 
 impl Work {
@@ -69,9 +73,9 @@ impl Work {
                 key = item.key,
                 "it vanished while it was read: deleted meanwhile"
             );
-            return Made::default();
+            return Made { gone: true, ..Made::default() };
         }
-        let mut made = Made { drafts: Vec::new(), object: row.get.and_then(|_| parsed(&object)) };
+        let mut made = Made { object: row.get.and_then(|_| parsed(&object)), ..Made::default() };
         if let Some(carries) = row.carries.filter(|carries| self.wants(carries.kind)) {
             let of = made.object.as_ref().unwrap_or(&item.value);
             made.drafts.extend(carried(&carries, &item, of));
@@ -141,8 +145,13 @@ impl Work {
         if get.joined.is_empty() {
             return Ok(first);
         }
-        let Ok(mut joined) = serde_json::from_slice::<Value>(&first) else { return Ok(first) };
+        let mut joined = shallow::read(&first);
         let Some(mut token) = next_page(&joined) else { return Ok(first) };
+        let too_deep = |_| {
+            let detail = "it comes in pages, and is nested too deeply to be put together";
+            Fault::new(Class::Unsupported, "item.too-deep", request.context(), detail)
+        };
+        joined = serde_json::from_slice(&first).map_err(too_deep)?;
         let mut seen = std::collections::HashSet::new();
         loop {
             if !seen.insert(token.clone()) {
@@ -209,8 +218,10 @@ fn with(draft: Draft, role: Role, part: Part, reuse: &Reuse) -> Draft {
         Part::None | Part::Gone => return draft,
     };
     let taken_over = matches!(body, Body::Base) && role == Role::Content;
+    let too_deep = (role == Role::Object && matches!(body, Body::Bytes(_))).then(|| TOO_DEEP.to_owned());
     let draft = if format.is_empty() { draft.part(role, body) } else { draft.part_as(role, format, body) };
-    let reasons = degraded.into_iter().chain(reuse.degraded.iter().filter(|_| taken_over).cloned());
+    let reasons =
+        degraded.into_iter().chain(too_deep).chain(reuse.degraded.iter().filter(|_| taken_over).cloned());
     reasons.fold(draft, Draft::degraded)
 }
 
@@ -219,13 +230,13 @@ fn unidentified(row: &'static Row, item: &Item) -> Made {
     let detail = format!("the listing shows an item without {}", row.key.join(" or "));
     let fault = Fault::new(Class::Unavailable, "http.no-key", format!("list the kind {}", row.name), detail);
     let draft = Draft::new(&item.key, &item.name).gap(Role::Object, fault);
-    Made { drafts: vec![(row.kind(), draft)], object: None }
+    Made { drafts: vec![(row.kind(), draft)], ..Made::default() }
 }
 
 /// The object as its own call shows it, for what is read of it.
 fn parsed(object: &Part) -> Option<Value> {
     match object {
-        Part::Is(Fetched { body: Body::Json { raw, .. }, .. }) => serde_json::from_slice(raw).ok(),
+        Part::Is(Fetched { body: Body::Json { raw, .. } | Body::Bytes(raw), .. }) => Some(shallow::read(raw)),
         _ => None,
     }
 }

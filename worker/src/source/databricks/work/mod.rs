@@ -16,6 +16,7 @@ mod make;
 mod paths;
 mod pump;
 mod refusal;
+mod shallow;
 mod tree;
 
 use std::sync::Arc;

@@ -24,12 +24,12 @@ use super::super::families::WORKSPACE_LIST;
 use super::super::kinds::{Content, Row, TREE, path, row};
 use super::super::paging::Paging;
 use super::super::request::Request;
-use super::Work;
 use super::gather::Gather;
 use super::item::{Item, canonical_path, one_line};
 use super::make::Made;
 use super::pump::Pump;
 use super::refusal::standing;
+use super::{Work, shallow};
 use crate::capture::{Capture, Draft};
 
 /// What a walk gathers.
@@ -155,9 +155,9 @@ impl Walk {
             match pump.next().await {
                 None => return Ok(()),
                 Some(Ended::Repo(made, at)) => {
-                    // Without a remote its files have no other copy.
-                    let url = made.object.as_ref().map(|repo| path::text(repo, "url").unwrap_or_default());
-                    if url.is_some_and(|url| url.is_empty()) {
+                    // Without a remote its files have no other copy; where nobody can tell, they may have none.
+                    let remote = made.object.as_ref().and_then(|repo| path::text(repo, "url"));
+                    if !made.gone && remote.is_none_or(|url| url.is_empty()) {
                         self.descend(capture, at);
                     }
                     hand_in(capture, made).await?;
@@ -174,7 +174,7 @@ impl Walk {
     async fn sort(&mut self, capture: &mut Capture, directory: &str, entries: Vec<Bytes>) -> Result<()> {
         let below = if directory == "/" { "/".to_owned() } else { format!("{directory}/") };
         for line in entries {
-            let value: Value = serde_json::from_slice(&line).unwrap_or_default();
+            let value = shallow::read(&line);
             let at = path::text(&value, "path").unwrap_or_default();
             let at = canonical_path(&at);
             let taken = self.work.paths.take(at);
@@ -285,7 +285,7 @@ impl Walk {
         match self.work.client.json(&request, &self.work.meter).await {
             Ok(raw) => {
                 let line = one_line(&String::from_utf8_lossy(&raw));
-                match entry(&serde_json::from_slice(&line).unwrap_or_default()) {
+                match entry(&shallow::read(&line)) {
                     Entry::Directory => self.directory(capture, line).await,
                     _ => Ok(()),
                 }
@@ -325,7 +325,7 @@ async fn capture_line(
     pump: &mut Pump<Made>,
     line: Bytes,
 ) -> Result<()> {
-    let value: Value = serde_json::from_slice(&line).unwrap_or_default();
+    let value = shallow::read(&line);
     let (row, bare) = match entry(&value) {
         Entry::Directory => (row(TREE), None),
         Entry::Leaf(row) => (Some(row), None),
