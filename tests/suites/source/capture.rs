@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use lakehold::snapshot::page;
 use lakehold_proto::config::NotebookFormat;
 use lakehold_proto::format::Role;
-use lakehold_proto::manifest::SnapshotState;
+use lakehold_proto::manifest::{Manifest, SnapshotState};
 use lakehold_proto::outcome::Standing;
 use lakehold_sim::{Population, SimConfig};
 
-use super::{Scene, gaps, items, report};
+use super::{Scene, gaps, items, made, report};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_is_captured_without_a_gap() {
@@ -127,4 +128,37 @@ async fn large_slices_of_the_tree_go_into_buckets() {
     assert_eq!((first.gaps(), first.state), (0, SnapshotState::Complete));
     let second = scene.backup().await;
     assert_eq!((second.content_root, second.run.figures.packs), (first.content_root, 0));
+}
+
+/// The indexes that a snapshot names, as (task's kind, cut or not, hash).
+async fn indexes(scene: &Scene, manifest: &Manifest) -> BTreeSet<(String, bool, String)> {
+    let mut found = BTreeSet::new();
+    for named in &manifest.pages {
+        for index in page(&*scene.site.store, named).await.unwrap().indexes {
+            found.insert((index.by.to_string(), index.shard.bucket.is_some(), index.sha256.to_string()));
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_of_thousands_is_walked_by_many_tasks_and_always_the_same() {
+    let scene = Scene::counts(&[("user", 1), ("crowded_directory", 5000)]).await;
+    let (calls, first) = scene.counted().await;
+    assert_eq!((first.gaps(), first.state), (0, SnapshotState::Complete));
+    assert_eq!(made(&calls, "/api/2.0/workspace/list"), items(&first, "directory"), "each is listed once");
+    assert!(items(&first, "directory") > 5000 && items(&first, "workspace_file") >= 1000);
+    let parts = indexes(&scene, &first).await;
+    // The outer crowd is cut; its inner one lies in one of the parts, and is cut again.
+    assert!(parts.iter().filter(|(by, cut, _)| by == "repo" && *cut).count() >= 16, "{parts:#?}");
+    let second = scene.backup().await;
+    assert_eq!((second.content_root, second.run.figures.packs), (first.content_root, 0));
+    assert_eq!(indexes(&scene, &second).await, parts, "what did not change has the same names");
+    scene.mutate("crowded_directory", 20, 0, 30);
+    let third = scene.backup().await;
+    let counts = report(&third, "directory").counts;
+    assert_eq!((counts.new, counts.gone, counts.changed, third.gaps()), (20, 30, 0, 0));
+    let kept = indexes(&scene, &third).await.intersection(&parts).count();
+    assert!(kept > 0, "and most of it still has");
+    scene.site.read_all(&third).await;
 }

@@ -43,6 +43,17 @@ pub(super) const KINDS: &[Kind] = &[
         delete,
         ids: |ws| ids(ws, NodeKind::File),
     },
+    // Directories in one directory, and as many in one of those: nobody's workspace should look so, and some do.
+    Kind {
+        name: "crowded_directory",
+        share: 0,
+        least: 0,
+        hostile: 0,
+        create: crowded,
+        edit: |_, _, _| false,
+        delete,
+        ids: |ws| crowd(ws),
+    },
     // Entries that no export gives back; a default population has none, since it leaves no gaps.
     Kind {
         name: "library",
@@ -226,6 +237,31 @@ fn notebook(m: &Maker<'_>, n: u64) -> String {
         share(m, "notebooks", &id, "CAN_RUN", &mut rng);
     }
     id
+}
+
+/// Where crowded directories lie: by turns here and in the one below.
+const CROWD: [&str; 2] = ["/Shared/crowd", "/Shared/crowd/inner"];
+
+/// One in five holds a file.
+fn crowded(m: &Maker<'_>, n: u64) -> String {
+    let mut tree = m.ws.tree();
+    let fresh = || m.ws.fresh_number();
+    let path = format!("{}/directory-{n}", CROWD[usize::from(n % 2 == 1)]);
+    let Ok(id) = tree.mkdirs(&path, m.now_ms, fresh) else { return String::new() };
+    if n % 10 < 2 {
+        let (id, body) = (fresh(), Body::Seeded { seed: n, size: 200 });
+        let kind = NodeKind::File;
+        let new = NewNode { id, kind, language: None, now_ms: m.now_ms, body, resource: None };
+        let _ = tree.add(&format!("{path}/data.csv"), new);
+    }
+    id.to_string()
+}
+
+fn crowd(ws: &Workspace) -> Vec<String> {
+    let tree = ws.tree();
+    let ids = tree.ids(NodeKind::Directory).into_iter();
+    let crowded = |id: &u64| tree.by_id(*id).is_some_and(|node| tree.path(node).contains("/directory-"));
+    ids.filter(crowded).map(|id| id.to_string()).collect()
 }
 
 fn file(m: &Maker<'_>, n: u64) -> String {

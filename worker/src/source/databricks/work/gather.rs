@@ -9,6 +9,7 @@ use lakehold_proto::fault::Result;
 use lakehold_proto::ids::Kind;
 use lakehold_proto::task::{Bucket, Shard, TaskSpec};
 
+use super::cut::{captured, part};
 use crate::capture::{Capture, Listing};
 
 /// Listings up to this many items are worked on by the task that listed them.
@@ -73,14 +74,14 @@ impl Gather {
         let Some(written) = self.written else {
             return Ok(self.held.into_iter().map(|(_, line)| line).collect());
         };
-        let of = buckets(self.base, self.seen);
+        let (of, within) = (buckets(self.base, self.seen), captured(shard));
         for (index, input) in (0..).zip(written.finish(of).await?) {
             if input.is_empty() {
                 continue;
             }
             capture.child(TaskSpec {
                 kind: kind.clone(),
-                shard: shard.cut(Bucket { index, of }),
+                shard: shard.cut(part(within, index, of)),
                 stage: capture.assignment().task.stage,
                 yields: yields.to_vec(),
                 long: false,

@@ -9,6 +9,7 @@
 mod access;
 mod compare;
 mod content;
+mod cut;
 mod flat;
 mod gather;
 mod item;

@@ -2,7 +2,8 @@
 //!
 //! A directory opens a slice of its own when the hash of its path says so, about one in 32; else it belongs to its parent's.
 //! So slices depend on paths alone, and adding a directory moves nothing. The entry of a directory belongs to the slice in
-//! which it was found; what lies in it, to the slice it opens or belongs to.
+//! which it was found; what lies in it, to the slice it opens or belongs to. Where a slice holds more directories than one
+//! task can list, [`cut`] divides it.
 //!
 //! **Memory**: most directories lie in the slice of the root, so a walk keeps of each that it met only a hash. Everything it
 //! finds is gathered, directories too, and a slice that grows too long is captured in buckets by tasks of their own. Only git
@@ -24,6 +25,7 @@ use super::super::families::WORKSPACE_LIST;
 use super::super::kinds::{Content, Row, TREE, path, row};
 use super::super::paging::Paging;
 use super::super::request::Request;
+use super::cut::{self, Generation};
 use super::gather::Gather;
 use super::item::{Item, canonical_path, one_line};
 use super::make::Made;
@@ -87,51 +89,48 @@ enum Ended {
 /// # Errors
 /// The store's; what the listing of the slice's own directory says, when that says nothing about the slice.
 pub(super) async fn walk(work: &Arc<Work>, capture: &mut Capture) -> Result<()> {
-    let shard = capture.assignment().task.shard.clone();
-    let root = if shard.scope.is_empty() { "/".to_owned() } else { shard.scope.clone() };
-    capture.load_base(&Kind::of("repo")).await?;
+    let scope = &capture.assignment().task.shard.scope;
+    let root = if scope.is_empty() { "/".to_owned() } else { scope.clone() };
     let base = capture.base_buckets();
-    let mut walk = Walk {
-        work: Arc::clone(work),
-        found: Gather::new(capture, base),
-        listed: HashSet::from([Hash::of(&root)]),
-        directories: vec![root.clone()],
-        repos: Vec::new(),
-        root: root.clone(),
-    };
+    let mut walk = Walk::new(work, Gather::new(capture, base), &root);
     if root == "/" && work.wants(TREE) && work.paths.take("/") {
         walk.root_itself(capture).await?;
     }
-    walk.run(capture).await?;
-    let yields: Vec<_> = GATHERED.into_iter().filter(|kind| work.wants(kind)).map(Kind::of).collect();
-    let lines = walk.found.finish(capture, &Kind::of(TREE), &shard, &yields).await?;
-    let mut pump = Pump::new();
-    for line in lines {
-        capture_line(work, capture, &mut pump, line).await?;
-    }
-    pump.finish(capture).await
+    walk.carry_out(capture, vec![root], TREE).await
 }
 
-/// Captures one bucket of a slice's directories, notebooks and files.
+/// Does what another task wrote down: captures one bucket of a slice's directories, notebooks and files, or walks a part
+/// that was cut off.
 ///
 /// # Errors
 /// The store's.
 pub(super) async fn bucket(work: &Arc<Work>, capture: &mut Capture) -> Result<()> {
     let mut pump = Pump::new();
+    let mut directories = Vec::new();
     for frame in 0.. {
         let Some(lines) = capture.input(frame).await? else { break };
         for line in lines {
-            capture_line(work, capture, &mut pump, line).await?;
+            match cut::to_walk(&line) {
+                Some(at) => directories.push(at),
+                None => capture_line(work, capture, &mut pump, line).await?,
+            }
         }
     }
-    pump.finish(capture).await
+    pump.finish(capture).await?;
+    if directories.is_empty() {
+        return Ok(());
+    }
+    // How finely the base snapshot was cut says nothing here: parts that were cut again count as well.
+    let walk = Walk::new(work, Gather::new(capture, 1), "");
+    walk.carry_out(capture, directories, cut::CUT).await
 }
 
 struct Walk {
     work: Arc<Work>,
+    /// The directory that opens the slice; empty in a part that was cut off.
     root: String,
-    /// To be listed.
-    directories: Vec<String>,
+    /// To be listed after those that are being listed.
+    next: Generation,
     /// The hash of the path of every directory listed or to be: none is listed twice, whatever the server shows.
     listed: HashSet<Hash>,
     /// Git folders to be captured.
@@ -140,11 +139,49 @@ struct Walk {
 }
 
 impl Walk {
-    async fn run(&mut self, capture: &mut Capture) -> Result<()> {
+    fn new(work: &Arc<Work>, found: Gather, root: &str) -> Self {
+        Self {
+            work: Arc::clone(work),
+            root: root.to_owned(),
+            next: Generation::default(),
+            listed: HashSet::new(),
+            repos: Vec::new(),
+            found,
+        }
+    }
+
+    /// Lists `directories` and what lies in them, generation by generation, and captures what it found. What is too much is
+    /// left to tasks of the kind `by`.
+    async fn carry_out(
+        mut self,
+        capture: &mut Capture,
+        directories: Vec<String>,
+        by: &'static str,
+    ) -> Result<()> {
+        capture.load_base(&Kind::of("repo")).await?;
+        let (shard, yields) = (capture.assignment().task.shard.clone(), self.work.subtree_of_tree());
+        self.listed.extend(directories.iter().map(Hash::of));
+        let (mut listed, mut generation) = (0, directories);
+        while !generation.is_empty() {
+            listed += generation.len() as u64;
+            self.next = Generation::after(listed);
+            self.list_all(capture, generation).await?;
+            generation = std::mem::take(&mut self.next).end(capture, &yields).await?;
+        }
+        let yields: Vec<_> =
+            GATHERED.into_iter().filter(|kind| self.work.wants(kind)).map(Kind::of).collect();
+        let mut pump = Pump::new();
+        for line in self.found.finish(capture, &Kind::of(by), &shard, &yields).await? {
+            capture_line(&self.work, capture, &mut pump, line).await?;
+        }
+        pump.finish(capture).await
+    }
+
+    async fn list_all(&mut self, capture: &mut Capture, mut directories: Vec<String>) -> Result<()> {
         let mut pump = Pump::new();
         loop {
             while pump.has_room() {
-                if let Some(directory) = self.directories.pop() {
+                if let Some(directory) = directories.pop() {
                     pump.begin(list(Arc::clone(&self.work), directory).boxed());
                 } else if let Some(line) = self.repos.pop() {
                     self.begin_repo(capture, &mut pump, line);
@@ -158,7 +195,7 @@ impl Walk {
                     // Without a remote its files have no other copy; where nobody can tell, they may have none.
                     let remote = made.object.as_ref().and_then(|repo| path::text(repo, "url"));
                     if !made.gone && remote.is_none_or(|url| url.is_empty()) {
-                        self.descend(capture, at);
+                        self.descend(capture, at).await?;
                     }
                     hand_in(capture, made).await?;
                 }
@@ -183,7 +220,7 @@ impl Walk {
                     // Where a server shows a directory that does not lie in the one it lists, following it might never end.
                     if at.len() > below.len() && at.starts_with(&below) {
                         if self.work.paths.may_hold(at) {
-                            self.descend(capture, at.to_owned());
+                            self.descend(capture, at.to_owned()).await?;
                         }
                     } else if at != directory {
                         self.stray(capture, directory, at);
@@ -217,12 +254,12 @@ impl Walk {
     }
 
     /// Sees to it that the directory at `at` is listed: by this task, or by one of its own.
-    fn descend(&mut self, capture: &mut Capture, at: String) {
+    async fn descend(&mut self, capture: &mut Capture, at: String) -> Result<()> {
         if !self.listed.insert(Hash::of(&at)) {
-            return;
+            return Ok(());
         }
         if !opens_a_slice(&at) {
-            return self.directories.push(at);
+            return self.next.take(capture, at).await;
         }
         let yields = self.work.subtree_of_tree();
         capture.child(TaskSpec {
@@ -233,6 +270,7 @@ impl Walk {
             long: false,
             input: Vec::new(),
         });
+        Ok(())
     }
 
     fn begin_repo(&self, capture: &Capture, pump: &mut Pump<Ended>, line: Bytes) {
