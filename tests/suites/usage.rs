@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use lakehold_proto::address::Address;
 use lakehold_proto::clock::{Clock, SharedClock, SystemClock, Tick};
-use lakehold_sim::{Effect, Fault, IdentitySpec, Shape, Sim, SimConfig, When};
+use lakehold_sim::{Effect, Fault, IdentitySpec, Mutation, Shape, Sim, SimConfig, When};
 use lakehold_tests::program::{Program, Ran};
 use lakehold_tests::site::{Site, committed, prod, request};
 use lakehold_tests::synthetic::{OneSource, Synthetic};
@@ -263,4 +263,45 @@ async fn a_clock_that_is_set_back_keeps_the_order_of_snapshots() {
     let listed = lakehold::snapshot::list(&*site.store, &prod()).await.unwrap();
     assert_eq!(listed.len(), 5);
     assert!(listed.is_sorted_by(|a, b| a.time < b.time));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_knows_is_told_by_diff_and_is_no_difference() {
+    let sim = workspace().await;
+    let program = Program::of(&sim);
+    let address = |ended: &Value| format!("prod@{}", ended["snapshot"].as_str().unwrap());
+    let first = address(&program.backup("", 0).await);
+    let idle = address(&program.backup("", 0).await);
+    let ran = program.run(&format!("diff {first} {idle} --exit-code")).await;
+    assert!(ran.code == Some(0) && ran.out.ends_with("\nno item differs\n"), "{ran:#?}");
+    for path in ["/api/2.*/jobs/get", "/api/2.*/policies/clusters/list"] {
+        sim.add_fault(fault(path, 1, 0, error(403, Shape::Standard))).unwrap();
+    }
+    let blind = address(&program.backup("", 3).await);
+    for (from, to, side, policies) in [
+        (&idle, &blind, "second", "captured -> forbidden"),
+        (&blind, &idle, "first", "forbidden -> captured"),
+        (&blind, &address(&program.backup("", 3).await), "both snapshots", "forbidden -> forbidden"),
+    ] {
+        let ran = program.run(&format!("diff {from} {to} --exit-code")).await;
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        for words in ["? job/", "object: unknown, a gap in ", side, policies, "no item is known to differ: "]
+        {
+            assert!(ran.out.contains(words), "it does not say {words:?}: {ran:#?}");
+        }
+        let told = program.run(&format!("diff {from} {to} -o json")).await.json();
+        assert_eq!((&told["differs"], &told["unknown"]), (&false.into(), &true.into()), "{told:#}");
+        let changes = told["changes"].as_array().unwrap();
+        assert!(
+            !changes.is_empty() && changes.iter().all(|c| c["kind"] == "job" && c["change"] == "gap"),
+            "{told:#}"
+        );
+    }
+    sim.clear_faults();
+    let mutation = Mutation { kind: "job".into(), create: 0, edit: 1, delete: 1, seed: 1 };
+    sim.mutate(0, &mutation).unwrap();
+    let changed = address(&program.backup("", 0).await);
+    let ran = program.run(&format!("diff {first} {changed} --exit-code")).await;
+    assert_eq!(ran.code, Some(8), "{ran:#?}");
+    assert!(ran.out.ends_with("\n1 changed, 1 removed\n"), "{ran:#?}");
 }
