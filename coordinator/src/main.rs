@@ -32,7 +32,8 @@ fn carry_out(cli: Cli) -> Result<u8> {
 }
 
 fn log(global: &Global) -> Result<()> {
-    let filter = EnvFilter::try_new(global.filter()).map_err(|e| {
+    // What the broker's client logs holds messages and, in frames, the password.
+    let filter = EnvFilter::try_new(format!("{},lapin=off", global.filter())).map_err(|e| {
         Fault::new(Class::Config, "usage.log", "read --log or RUST_LOG", e)
             .hint("write a level such as `info`, or `lakehold=debug`")
     })?;

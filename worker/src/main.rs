@@ -64,7 +64,8 @@ fn main() -> ExitCode {
 }
 
 fn log(cli: &Cli) -> Result<()> {
-    let filter = EnvFilter::try_new(&cli.log)
+    // What the broker's client logs holds messages and, in frames, the password.
+    let filter = EnvFilter::try_new(format!("{},lapin=off", cli.log))
         .map_err(|e| Fault::new(Class::Config, "usage.log", "read --log or RUST_LOG", e))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     Ok(())

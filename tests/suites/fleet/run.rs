@@ -32,7 +32,7 @@ impl Fleet {
     }
 
     fn worker(&self) -> Running {
-        self.program.worker(&[&["-c", "lakehold.yaml"][..], &SLOTS].concat())
+        self.program.worker(&SLOTS)
     }
 
     /// One call hangs until the faults are cleared: no run ends before.

@@ -302,10 +302,10 @@ impl<S: Shared> Locks for CarefulLocks<S> {
     }
 
     async fn held(&self, name: &str) -> Result<bool> {
-        if self.together().await {
-            if let Some(held) = self.unless_lost(self.shared.held(name).await) {
-                return Ok(held);
-            }
+        if self.together().await
+            && let Some(held) = self.unless_lost(self.shared.held(name).await)
+        {
+            return Ok(held);
         }
         match (self.own.held(name).await?, self.alone()) {
             (false, Some(why)) => Err(why.while_doing("look at a lock")),
@@ -375,19 +375,20 @@ impl<S: Shared> Locks for CarefulLocks<S> {
                 known.feed(part, limit, feedback, now);
             }
         }
-        if together && self.unless_lost(self.shared.feed(key, limit, feedback).await).is_some() {
-            if let Feedback::Throttled(_) = feedback {
-                self.state().buckets.known(key, now).tell();
-            }
+        if together
+            && self.unless_lost(self.shared.feed(key, limit, feedback).await).is_some()
+            && let Feedback::Throttled(_) = feedback
+        {
+            self.state().buckets.known(key, now).tell();
         }
         Ok(())
     }
 
     async fn rate(&self, key: &BucketKey) -> Result<Option<f64>> {
-        if self.together().await {
-            if let Some(rate) = self.unless_lost(self.shared.rate(key).await) {
-                return Ok(rate);
-            }
+        if self.together().await
+            && let Some(rate) = self.unless_lost(self.shared.rate(key).await)
+        {
+            return Ok(rate);
         }
         Ok(self.state().buckets.rate(key))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_s3::config::{
     AppName, Builder, Credentials, ProvideCredentials as _, RequestChecksumCalculation,
     ResponseChecksumValidation, SharedCredentialsProvider, StalledStreamProtectionConfig,
@@ -73,6 +73,12 @@ impl Bucket {
             .region(region)
             .force_path_style(config.path_style)
             .retry_config(RetryConfig::standard().with_max_attempts(config.attempts()))
+            // Left to itself the SDK shares 500 tokens among all clients of a process, and some fifty lost requests use
+            // them up: after an outage nothing would be repeated for a long while. What bounds ours are the attempts
+            // and their growing pauses.
+            .retry_partition(
+                RetryPartition::custom("lakehold").token_bucket(TokenBucket::unlimited()).build(),
+            )
             .timeout_config(timeouts.clone())
             .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(STALLED).build())
             // We send a SHA-256 ourselves, and compare it ourselves: the SDK's own default is refused by some servers.

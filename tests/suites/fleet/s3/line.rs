@@ -126,6 +126,28 @@ async fn a_write_whose_answer_is_lost_is_found() {
 }
 
 #[tokio::test]
+async fn an_outage_uses_up_no_patience() {
+    let server = ministack().await;
+    let refused = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&refused);
+    let proxy = HttpProxy::start(&server.endpoint, move |request, _| {
+        let outage = request.target.contains("outage");
+        let blip = request.method == "PUT" && request.target.contains("after");
+        if outage || (blip && count.fetch_add(1, Ordering::SeqCst) == 0) { Act::Refuse } else { Act::Pass }
+    })
+    .await;
+    let store = connect(&proxy.endpoint, ANYBODY).await;
+    let lost = (0..60).map(|n| {
+        let store = store.clone();
+        async move { store.put_new(&key(&format!("outage/{n}")), "x".into()).await.unwrap_err().class }
+    });
+    let lost = futures::future::join_all(lost).await;
+    assert!(lost.iter().all(|class| *class == Class::Unavailable), "{lost:?}");
+    assert_eq!(store.put_new(&key("after"), "x".into()).await.unwrap(), Put::Created);
+    assert_eq!(refused.load(Ordering::SeqCst), 2, "it was refused once, and repeated");
+}
+
+#[tokio::test]
 async fn an_upload_of_parts_that_fails_leaves_nothing_to_see() {
     let server = ministack().await;
     let (sound, admin) = (connect(&server.endpoint, ANYBODY).await, server.admin());
