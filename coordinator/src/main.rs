@@ -32,8 +32,8 @@ fn carry_out(cli: Cli) -> Result<u8> {
 }
 
 fn log(global: &Global) -> Result<()> {
-    // What the broker's client logs holds messages and, in frames, the password.
-    let filter = EnvFilter::try_new(format!("{},lapin=off", global.filter())).map_err(|e| {
+    // What the clients of broker and bucket log in detail holds messages, passwords and session tokens.
+    let filter = EnvFilter::try_new(format!("{},lapin=off,aws_config=warn,aws_runtime=warn,aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,aws_sigv4=warn", global.filter())).map_err(|e| {
         Fault::new(Class::Config, "usage.log", "read --log or RUST_LOG", e)
             .hint("write a level such as `info`, or `lakehold=debug`")
     })?;

@@ -64,8 +64,8 @@ fn main() -> ExitCode {
 }
 
 fn log(cli: &Cli) -> Result<()> {
-    // What the broker's client logs holds messages and, in frames, the password.
-    let filter = EnvFilter::try_new(format!("{},lapin=off", cli.log))
+    // What the clients of broker and bucket log in detail holds messages, passwords and session tokens.
+    let filter = EnvFilter::try_new(format!("{},lapin=off,aws_config=warn,aws_runtime=warn,aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,aws_sigv4=warn", cli.log))
         .map_err(|e| Fault::new(Class::Config, "usage.log", "read --log or RUST_LOG", e))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     Ok(())

@@ -97,7 +97,7 @@ async fn renew(name: String, token: Nonce, locks: SharedLocks, clock: SharedCloc
         match locks.acquire(&name, token, TTL).await {
             Ok(true) => {}
             Ok(false) => {
-                warn!(lock = name, "the lock went to another coordinator; both go on, and one commits")
+                warn!(lock = name, "the lock went to another coordinator; both go on, and one commits");
             }
             Err(fault) => warn!(%fault, "cannot renew a lock; going on without"),
         }

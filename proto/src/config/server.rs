@@ -89,6 +89,19 @@ impl ServerConfig {
             None => Secret::new(&self.url),
         };
         let wrong = |code, detail: &str| Fault::new(Class::Config, code, format!("check `{key}`"), detail);
+        if is_sentinel(plain.reveal()) {
+            // Several hosts are no URL that a library reads: Redis's own adapter does.
+            if self.password.is_some() || (secret.is_none() && plain.reveal().contains('@')) {
+                return Err(wrong(
+                    "config.password",
+                    "an address of Sentinels has its password in the URL, and the URL elsewhere",
+                )
+                .hint(format!(
+                    "write `{key}: env:NAME` or `{key}: file:PATH`, and the whole address there"
+                )));
+            }
+            return Ok(plain);
+        }
         let mut url = url::Url::parse(plain.reveal()).map_err(|e| wrong("config.url", &e.to_string()))?;
         if secret.is_none() && url.password().is_some() {
             return Err(wrong(
@@ -133,6 +146,10 @@ impl ServerConfig {
     }
 }
 
+fn is_sentinel(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(scheme, _)| scheme.ends_with("+sentinel"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +170,17 @@ mod tests {
         assert_eq!(fault.code, "config.password");
         assert!(!format!("{fault:?}").contains("hunter2"));
         let fault = read("http://me:hunter2@mq.example/dr").fault("queue", &["amqps"]).unwrap();
+        assert!(!format!("{fault:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn sentinels_are_several_hosts_and_keep_their_password_elsewhere() {
+        let schemes = ["redis+sentinel"];
+        let address = "redis+sentinel://a:26379,b:26379/m";
+        assert!(read(address).fault("redis", &schemes).is_none());
+        assert_eq!(read(address).url("redis").unwrap().reveal(), address);
+        let fault = read("redis+sentinel://:hunter2@a:26379,b:26379/m").fault("redis", &schemes).unwrap();
+        assert_eq!(fault.code, "config.password");
         assert!(!format!("{fault:?}").contains("hunter2"));
     }
 
