@@ -1,7 +1,7 @@
 //! Carries out a plan: dispatch, collect until settled, commit, report.
 //!
 //! **Truth** is the store alone: what is heard on the reply queue is a hint at a key, and what was not heard is found by
-//! listing. **After a crash** the next coordinator folds the store ([`super::state::fold`]) and goes on; nothing that
+//! listing. **After a crash** the next coordinator folds the store ([`super::state::Fold`]) and goes on; nothing that
 //! settled is done again. **Two coordinators** at once are harmless: both fold the same outcomes, and the manifest of
 //! each environment is created once, by one of them; the other adopts it. **Cancellation**: a stop leaves the run as it
 //! is, to be resumed.
