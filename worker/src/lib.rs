@@ -7,4 +7,5 @@ pub mod capture;
 pub mod configured;
 pub mod progress;
 pub mod serve;
+pub mod signals;
 pub mod source;

@@ -15,7 +15,7 @@ use lakehold_proto::store::identity;
 use lakehold_worker::configured::ConfiguredSources;
 use lakehold_worker::progress::Progress;
 use lakehold_worker::serve::{Plans, Worker, serve};
-use tokio::signal::unix::{SignalKind, signal};
+use lakehold_worker::signals::Signals;
 use tokio::sync::watch;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -86,6 +86,7 @@ async fn work(cli: &Cli) -> Result<()> {
     if settings.config.queue.is_none() {
         return Err(no_queue(cli, &settings));
     }
+    let signals = Signals::listen()?;
     let clock = SystemClock::shared();
     let (store, _) = open::store(&settings).await?;
     let identity = identity::open(&*store).await?;
@@ -110,7 +111,7 @@ async fn work(cli: &Cli) -> Result<()> {
     tokio::select! {
         _ = serving => {}
         () = tell_that_we_live(&fleet, &id, all_slots, &clock) => {}
-        () = told_to_end(&stop, Duration::from_secs(cli.grace), &clock) => {
+        () = told_to_end(signals, &stop, Duration::from_secs(cli.grace), &clock) => {
             warn!("tasks under way were not finished; other workers will do them");
         }
     }
@@ -130,27 +131,14 @@ async fn tell_that_we_live(fleet: &Fleet, id: &str, slots: u32, clock: &SharedCl
     }
 }
 
-/// Passes the first signal to end on to the slots; returns when their time is up, or at a second one.
-async fn told_to_end(stop: &watch::Sender<bool>, grace: Duration, clock: &SharedClock) {
-    signalled().await;
+/// Passes the first request to end on to the slots; returns when their time is up, or at a second one.
+async fn told_to_end(mut signals: Signals, stop: &watch::Sender<bool>, grace: Duration, clock: &SharedClock) {
+    signals.next().await;
     info!(grace = grace.as_secs(), "told to end: finishing tasks under way");
     stop.send_replace(true);
     tokio::select! {
         () = clock.sleep(grace) => {}
-        () = signalled() => {}
-    }
-}
-
-async fn signalled() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signals) => _ = signals.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
+        () = signals.next() => {}
     }
 }
 

@@ -13,6 +13,7 @@ use lakehold_proto::queue::MemoryQueue;
 use lakehold_worker::configured::ConfiguredSources;
 use lakehold_worker::progress::Progress;
 use lakehold_worker::serve::Sources;
+use lakehold_worker::signals::Signals;
 use tokio::sync::watch;
 
 use super::Context;
@@ -146,9 +147,8 @@ pub(super) async fn run(args: BackupArgs, context: &Context) -> Result<u8> {
         let planned = engine.backup.plan(&request).await?;
         return show_plan(&planned, context);
     }
-    let ended = carry_out(&engine, &request, context).await;
+    let ended = carry_out(&engine, &request, context).await?;
     engine.end().await;
-    let ended = ended?;
     let summary = Summary::of(&ended);
     match context.output {
         Format::Table => print(&summary.render())?,
@@ -241,6 +241,7 @@ fn pools(context: &Context) -> HashMap<EnvName, String> {
 /// Plans and carries out, showing how far it is. Ctrl-C once stops taking tasks and lets those under way finish; twice
 /// ends at once. Either way the run can be resumed.
 async fn carry_out(engine: &Running, request: &Request, context: &Context) -> Result<Ended> {
+    let signals = Signals::listen()?;
     let (stop, stopped) = watch::channel(false);
     let work = async {
         let planned = engine.backup.plan(request).await?;
@@ -272,7 +273,7 @@ async fn carry_out(engine: &Running, request: &Request, context: &Context) -> Re
     };
     tokio::select! {
         ended = work => ended,
-        fault = interrupted_twice(stop) => Err(fault),
+        fault = interrupted_twice(signals, stop) => Err(fault),
     }
 }
 
@@ -281,31 +282,16 @@ fn unreachable_display() -> Result<Ended> {
 }
 
 /// Waits for the second request to end; passes the first one on.
-async fn interrupted_twice(stop: watch::Sender<bool>) -> Fault {
-    interrupted().await;
+async fn interrupted_twice(mut signals: Signals, stop: watch::Sender<bool>) -> Fault {
+    signals.next().await;
     say(
         "stopping: tasks under way are finished first; press Ctrl-C again to stop at once (nothing is lost either way)",
     );
     // The run may have ended by itself meanwhile.
     let _ = stop.send(true);
-    interrupted().await;
+    signals.next().await;
     Fault::new(Class::Cancelled, "run.interrupted", "back up", "it was interrupted")
         .hint("run the same command with --resume to go on where it stopped")
-}
-
-/// Waits for Ctrl-C, or for SIGTERM, which service managers send.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signals) => _ = signals.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
 }
 
 fn beginning(planned: &Planned) -> String {
