@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use lakehold_sim::{Population, Sim, SimConfig};
+use lakehold_tests::component::certificates::Certificates;
 use lakehold_tests::program::Program;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,10 +15,6 @@ use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{DEFAULT_VERSIONS, ServerConfig};
-
-fn file(name: &str) -> String {
-    format!("{}/suites/tls/{name}", env!("CARGO_MANIFEST_DIR"))
-}
 
 /// Something that listens on loopback; closed when dropped.
 struct Door {
@@ -32,9 +29,10 @@ impl Drop for Door {
 }
 
 /// The TLS of a workspace: what comes in goes on to `behind` in the clear.
-async fn tls(behind: SocketAddr) -> Door {
-    let chain = CertificateDer::pem_file_iter(file("server.pem")).unwrap().map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_file(file("server-key.pem")).unwrap();
+async fn tls(behind: SocketAddr, certificates: &Certificates) -> Door {
+    let chain =
+        CertificateDer::pem_file_iter(certificates.path("server.pem")).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(certificates.path("server.key")).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(DEFAULT_VERSIONS)
         .unwrap()
@@ -88,22 +86,33 @@ async fn proxy(behind: SocketAddr) -> (Door, Arc<Mutex<Vec<String>>>) {
     (Door { at, task: task.abort_handle() }, asked)
 }
 
-async fn workspace() -> (Sim, Door) {
+/// A workspace, its door, and the file of the authority that vouches for it.
+async fn workspace() -> (Sim, Door, Authority) {
     let config = SimConfig { population: Population::Items(50), ..SimConfig::default() };
     let sim = Sim::start(config).await.unwrap();
     let behind = sim.url(0).trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
-    (sim, tls(behind).await)
+    let certificates = Certificates::new();
+    let door = tls(behind, &certificates).await;
+    (sim, door, Authority(certificates))
+}
+
+struct Authority(Certificates);
+
+impl Authority {
+    fn file(&self) -> String {
+        self.0.path("ca.pem").display().to_string()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_a_private_ca_is_refused_until_the_ca_is_given() {
-    let (sim, door) = workspace().await;
+    let (sim, door, authority) = workspace().await;
     let program = Program::new(&[("prod", &format!("https://{}", door.at))], sim.token());
     let words = ["http.certificate", "invalid peer certificate", "SSL_CERT_FILE", "CA"];
     program.run("backup").await.refused(2, &words);
     program.run("doctor").await.refused(2, &words[1..]);
     assert!(program.manifests().is_empty());
-    program.variable("SSL_CERT_FILE", &file("ca.pem"));
+    program.variable("SSL_CERT_FILE", &authority.file());
     let ended = program.backup("", 0).await;
     assert_eq!(ended["state"], "complete");
     let plain = Program::of(&sim).backup("", 0).await;
@@ -112,20 +121,20 @@ async fn a_certificate_of_a_private_ca_is_refused_until_the_ca_is_given() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_for_another_name_is_refused_whoever_signed_it() {
-    let (sim, door) = workspace().await;
+    let (sim, door, authority) = workspace().await;
     let (through, _) = proxy(door.at).await;
     let program = Program::new(&[("prod", "https://other.example")], sim.token());
-    program.variable("SSL_CERT_FILE", &file("ca.pem"));
+    program.variable("SSL_CERT_FILE", &authority.file());
     program.variable("HTTPS_PROXY", &format!("http://{}", through.at));
     program.run("backup").await.refused(2, &["http.certificate", "not valid for"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_is_taken_from_the_environment() {
-    let (sim, door) = workspace().await;
+    let (sim, door, authority) = workspace().await;
     let (through, asked) = proxy(door.at).await;
     let program = Program::new(&[("prod", "https://workspace.example")], sim.token());
-    program.variable("SSL_CERT_FILE", &file("ca.pem"));
+    program.variable("SSL_CERT_FILE", &authority.file());
     program.variable("HTTPS_PROXY", &format!("http://{}", through.at));
     let ended = program.backup("", 0).await;
     assert_eq!(ended["state"], "complete");

@@ -26,8 +26,9 @@ const LINE: Duration = Duration::from_secs(10);
 pub struct Watched<'a> {
     /// What was planned.
     pub plan: &'a Plan,
-    /// What workers have done.
-    pub progress: &'a Progress,
+    /// What workers have done, where they are this process's own: then it is told as it happens, and by items. What others
+    /// do is known when their tasks have settled.
+    pub progress: Option<&'a Progress>,
     /// How far the run is.
     pub view: &'a RunView,
     /// Where the present rate is known.
@@ -72,27 +73,24 @@ impl Watched<'_> {
     }
 
     async fn line(&self, environment: &EnvName, began: Tick) -> String {
-        let done = self.progress.of(environment);
-        let elapsed = self.clock.tick().since(began);
         let tasks = self.view.tasks().get(environment).copied().unwrap_or_default();
-        let (items, calls) = (done.items.load(Relaxed), done.calls.load(Relaxed));
-        let mut line = format!(
-            "{environment}  {} items  {} calls  {}  {}/{} tasks",
-            count(items),
-            count(calls),
-            bytes(done.bytes.load(Relaxed)),
-            tasks.settled,
-            tasks.known,
-        );
-        let (gaps, throttled) = (done.gaps.load(Relaxed), done.throttled.load(Relaxed));
+        let Some(done) = self.progress.map(|progress| progress.of(environment)) else {
+            return format!("{environment}  {}{}", took(&tasks), committing(&tasks));
+        };
+        let items = done.items.load(Relaxed);
+        let took = took(&Tasks {
+            calls: done.calls.load(Relaxed),
+            throttled: done.throttled.load(Relaxed),
+            bytes: done.bytes.load(Relaxed),
+            ..tasks
+        });
+        let mut line = format!("{environment}  {} items  {took}", count(items));
+        let gaps = done.gaps.load(Relaxed);
         if gaps > 0 {
             line += &format!("  {} gaps", count(gaps));
         }
-        if throttled > 0 {
-            line += &format!("  {} throttled", count(throttled));
-        }
         line += &self.rate(&done).await;
-        line += &self.left(environment, items, tasks, elapsed);
+        line += &self.left(environment, items, tasks, self.clock.tick().since(began));
         line
     }
 
@@ -112,8 +110,8 @@ impl Watched<'_> {
 
     /// What is left: by the items that the base snapshot leads us to expect, where there is one.
     fn left(&self, environment: &EnvName, items: u64, tasks: Tasks, elapsed: Duration) -> String {
-        if tasks.known > 0 && tasks.settled == tasks.known {
-            return "  committing".into();
+        if !committing(&tasks).is_empty() {
+            return committing(&tasks).into();
         }
         let planned = self.plan.environments.iter().find(|planned| planned.environment == *environment);
         let Some(expected) = planned.and_then(|planned| planned.estimate.items) else { return String::new() };
@@ -123,6 +121,19 @@ impl Watched<'_> {
         let left = elapsed.as_secs_f64() / items as f64 * (expected - items) as f64;
         format!("  about {} left", age(SignedDuration::from_secs(left as i64)))
     }
+}
+
+fn took(tasks: &Tasks) -> String {
+    let Tasks { known, settled, calls, throttled, bytes: read } = *tasks;
+    let mut took = format!("{} calls  {}  {settled}/{known} tasks", count(calls), bytes(read));
+    if throttled > 0 {
+        took += &format!("  {} throttled", count(throttled));
+    }
+    took
+}
+
+fn committing(tasks: &Tasks) -> &'static str {
+    if tasks.known > 0 && tasks.settled == tasks.known { "  committing" } else { "" }
 }
 
 /// Wipes the lines when the display ends, however it ends.

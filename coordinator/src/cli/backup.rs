@@ -169,28 +169,39 @@ async fn open_store(request: &Request, context: &Context) -> Result<Option<Strin
     }
 }
 
-/// What carries tasks out: workers in this process, or those that serve the configured queue.
+/// The verb, and what carries its tasks out.
 struct Running {
     backup: Backup,
-    progress: Arc<Progress>,
-    embedded: Option<Embedded>,
-    fleet: Option<Fleet>,
+    workers: Workers,
+}
+
+enum Workers {
+    /// This process's own.
+    Embedded(Embedded),
+    /// Those that serve the configured queue.
+    Fleet(Fleet),
 }
 
 impl Running {
+    /// What workers have done, where they are this process's own.
+    fn progress(&self) -> Option<&Progress> {
+        match &self.workers {
+            Workers::Embedded(embedded) => Some(&embedded.progress),
+            Workers::Fleet(_) => None,
+        }
+    }
+
     /// Lets tasks under way finish, where they are this process's own.
     async fn finish_tasks(&self) {
-        if let Some(embedded) = &self.embedded {
+        if let Workers::Embedded(embedded) = &self.workers {
             embedded.finish_tasks().await;
         }
     }
 
     async fn end(self) {
-        if let Some(embedded) = self.embedded {
-            embedded.drain().await;
-        }
-        if let Some(fleet) = self.fleet {
-            fleet.queue.close().await;
+        match self.workers {
+            Workers::Embedded(embedded) => embedded.drain().await,
+            Workers::Fleet(fleet) => fleet.queue.close().await,
         }
     }
 }
@@ -206,8 +217,7 @@ fn embedded(context: &Context) -> Running {
         clock: Arc::clone(&context.clock),
         queue: MemoryQueue::new(),
     });
-    let (backup, progress) = (embedded.backup.clone(), Arc::clone(&embedded.progress));
-    Running { backup, progress, embedded: Some(embedded), fleet: None }
+    Running { backup: embedded.backup.clone(), workers: Workers::Embedded(embedded) }
 }
 
 async fn fleet(context: &Context, store: &str) -> Result<Option<Running>> {
@@ -226,7 +236,7 @@ async fn fleet(context: &Context, store: &str) -> Result<Option<Running>> {
         pools: pools(context),
         directory: context.directory.clone(),
     };
-    Ok(Some(Running { backup, progress: Arc::default(), embedded: None, fleet: Some(fleet) }))
+    Ok(Some(Running { backup, workers: Workers::Fleet(fleet) }))
 }
 
 fn sources(context: &Context, locks: &SharedLocks) -> Arc<dyn Sources> {
@@ -251,7 +261,7 @@ async fn carry_out(engine: &Running, request: &Request, context: &Context) -> Re
         let (view, plan) = (RunView::default(), planned.plan.clone());
         let watched = Watched {
             plan: &plan,
-            progress: &engine.progress,
+            progress: engine.progress(),
             view: &view,
             locks: Arc::clone(&engine.backup.engine.locks),
             clock: Arc::clone(&context.clock),

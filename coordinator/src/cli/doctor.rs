@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{Context, Global, exit};
 use crate::output::{Format, document, escaped, print};
+use lakehold_proto::open;
 use lakehold_proto::store::identity;
 
 const EXAMPLES: &str = "\
@@ -76,6 +77,9 @@ pub(super) async fn run(_args: &DoctorArgs, global: &Global) -> Result<u8> {
     if let Ok(context) = Context::load(global).await {
         findings.extend(environments(&context).await);
         findings.push(Finding::of("store", store(&context).await));
+        if context.settings.config.queue.is_some() {
+            findings.push(Finding::of("broker and Redis", fleet(&context).await));
+        }
         findings
             .extend(context.directory.as_ref().map(|directory| Finding::of("store lock", lock(directory))));
     }
@@ -152,6 +156,24 @@ async fn store(context: &Context) -> Result<String> {
         ));
     }
     Err(Fault::new(Class::Unsupported, "store.lacking", format!("probe {location}"), warnings.join("; ")))
+}
+
+/// Connects to what a fleet shares. The store's id is part of what is asked for there.
+async fn fleet(context: &Context) -> Result<String> {
+    let store = match identity::open(&*context.store).await {
+        Err(fault) if fault.code == "store.absent" => return Ok("not tried: there is no store yet".into()),
+        opened => opened?.store,
+    };
+    let fleet = open::fleet(&context.settings.config, &store, "lakehold doctor", &context.clock).await?;
+    let Some(fleet) = fleet else { return Ok("embedded".into()) };
+    // A backup would go on alone without Redis; who asks a doctor wants to know.
+    let alone = fleet.locks.alone();
+    let workers = fleet.locks.workers().await;
+    fleet.queue.close().await;
+    match (alone, workers) {
+        (Some(fault), _) | (None, Err(fault)) => Err(fault),
+        (None, Ok(fleet)) => Ok(format!("both answer; {} workers with {} slots", fleet.workers, fleet.slots)),
+    }
 }
 
 /// Takes a lock twice: the second must be refused.

@@ -75,7 +75,7 @@ pub struct Global {
     /// The configuration file [default: $LAKEHOLD_CONFIG, ./lakehold.yaml, the XDG directory, /etc/lakehold]
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The store, in place of the configured one: a path or file:///path
+    /// The store, in place of the configured one: a path, file:///path or s3://bucket/folder
     #[arg(long, global = true, value_name = "STORE")]
     pub store: Option<String>,
     /// A profile of the Databricks CLI, in place of the configured environments

@@ -264,7 +264,7 @@ impl Engine {
         let mut settled = Vec::new();
         for environment in thought.collect::<Vec<_>>() {
             let Some(mut ended) = live.remove(&environment) else { continue };
-            if ended.run.is_contested() || ended.has_unheard().await? {
+            if ended.run.is_contested() || !ended.unheard().await?.is_empty() {
                 let starts = self.starts(plan).await?;
                 let environment = ended.run.plan().clone();
                 let folded = Ledger::recover(&self.store, plan, &environment, &starts, self.clock.tick());
@@ -370,10 +370,6 @@ impl Live {
         listed.retain(|(_, id)| self.run.has(id.task) && !self.run.has_heard(id));
         Ok(listed)
     }
-
-    async fn has_unheard(&self) -> Result<bool> {
-        Ok(!self.unheard().await?.is_empty())
-    }
 }
 
 fn until_wake(live: &BTreeMap<EnvName, Live>, now: Tick) -> Duration {
@@ -417,7 +413,7 @@ fn foreign(key: &Key) -> Fault {
     )
 }
 
-fn bug(step: IllegalStep) -> Fault {
+pub(super) fn bug(step: IllegalStep) -> Fault {
     Fault::new(Class::Bug, "engine.illegal-step", "carry out a run", step)
 }
 

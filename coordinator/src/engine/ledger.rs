@@ -16,10 +16,11 @@ use lakehold_proto::ids::{EnvName, Nonce, RunId};
 use lakehold_proto::outcome::{Outcome, OutcomeId};
 use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::store::{Key, SharedStore, get_existing};
-use lakehold_proto::task::{Batch, IllegalStep};
+use lakehold_proto::task::Batch;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::drive::bug;
 use super::state::{EnvRun, Fold, Start};
 
 /// A segment is written when this many bytes of outcomes are recent.
@@ -231,8 +232,4 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn unwritable(error: &dyn std::fmt::Display) -> Fault {
     Fault::new(Class::Bug, "segment.encode", "gather outcomes", error)
-}
-
-fn bug(step: IllegalStep) -> Fault {
-    Fault::new(Class::Bug, "engine.illegal-step", "carry out a run", step)
 }

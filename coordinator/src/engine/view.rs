@@ -20,6 +20,12 @@ pub struct Tasks {
     pub known: usize,
     /// Settled or lost.
     pub settled: usize,
+    /// Calls made by those heard of, and how many were answered 429 or 503.
+    pub calls: u64,
+    /// See `calls`.
+    pub throttled: u64,
+    /// Bytes of bodies that they read.
+    pub bytes: u64,
 }
 
 impl RunView {
@@ -31,7 +37,10 @@ impl RunView {
         }
         for run in runs {
             let (known, settled) = run.progress();
-            environments.insert(run.plan().environment.clone(), Tasks { known, settled });
+            let figures = run.figures();
+            let (calls, throttled, bytes) = (figures.calls_made(), figures.throttled(), figures.bytes_read);
+            let tasks = Tasks { known, settled, calls, throttled, bytes };
+            environments.insert(run.plan().environment.clone(), tasks);
         }
     }
 

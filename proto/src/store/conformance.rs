@@ -13,6 +13,7 @@ use crate::ids::{Hash, Nonce};
 pub async fn all(store: Arc<dyn Store>) {
     what_was_put_is_got(&*store).await;
     the_first_put_wins_and_stays(&*store).await;
+    what_may_be_put_soon_is_there_at_once(&*store).await;
     of_many_puts_at_once_one_creates(Arc::clone(&store)).await;
     a_range_is_exact_or_refused(&*store).await;
     a_listing_tells_all_under_its_prefix(&*store).await;
@@ -126,4 +127,14 @@ async fn a_hash_mismatch_is_damage(store: &dyn Store) {
     store.put_new(&key, "right".into()).await.unwrap();
     assert!(get_hashed(store, &key, Hash::of("right")).await.is_ok());
     assert_eq!(get_hashed(store, &key, Hash::of("wrong")).await.unwrap_err().class, Class::Integrity);
+}
+
+async fn what_may_be_put_soon_is_there_at_once(store: &dyn Store) {
+    let key = key("soon", &Nonce::random().to_string());
+    assert_eq!(store.put_new_soon(&key, Bytes::from_static(b"first")).await.unwrap(), Put::Created);
+    assert_eq!(store.put_new_soon(&key, Bytes::from_static(b"second")).await.unwrap(), Put::Existed);
+    assert_eq!(store.put_new(&key, Bytes::from_static(b"third")).await.unwrap(), Put::Existed);
+    assert_eq!(store.get(&key).await.unwrap().unwrap(), "first");
+    let listed: Vec<_> = store.list("soon/").map_ok(|listed| listed.key).try_collect().await.unwrap();
+    assert!(listed.contains(&key));
 }

@@ -1,6 +1,7 @@
 //! A server that a test needs, as a process of its own on loopback: RabbitMQ, Redis, an S3 server. It dies with its test,
 //! however that ends; everything it writes lies in a directory of its own.
 
+pub mod certificates;
 pub mod http_proxy;
 pub mod ministack;
 pub mod rabbitmq;

@@ -10,6 +10,7 @@ use lakehold_proto::queue::QueueName;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::certificates::Certificates;
 use super::{Component, free_port};
 use crate::program::until;
 
@@ -24,6 +25,7 @@ pub struct Rabbit {
     // After the server, which needs it to its end.
     _names: Component,
     home: PathBuf,
+    certificates: Certificates,
     ports: Ports,
     http: reqwest::Client,
 }
@@ -63,9 +65,9 @@ impl Rabbit {
         };
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().to_owned();
-        certificates(&home);
+        let certificates = Certificates::new();
         let file = |name: &str, text: &str| std::fs::write(home.join(name), text).unwrap();
-        file("rabbitmq.conf", &configuration(&home, ports));
+        file("rabbitmq.conf", &configuration(&certificates, ports));
         file("enabled_plugins", "[rabbitmq_management].");
         let names = Component::start("epmd", tempfile::tempdir().unwrap(), move || {
             let mut command = Command::new("epmd");
@@ -74,7 +76,7 @@ impl Rabbit {
         });
         let at = home.clone();
         let server = Component::start("rabbitmq-server", dir, move || program(&at, ports, "rabbitmq-server"));
-        Self { server, _names: names, home, ports, http: reqwest::Client::new() }
+        Self { server, _names: names, home, certificates, ports, http: reqwest::Client::new() }
     }
 
     /// The URL of the plain port.
@@ -87,9 +89,9 @@ impl Rabbit {
         format!("amqps://guest:guest@localhost:{}", self.ports.amqps)
     }
 
-    /// A file beside its certificates: `ca.pem`, `other-ca.pem` (which signed nothing), `client.pem`, `client.key`.
+    /// A file of its certificates.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.home.join(name)
+        self.certificates.path(name)
     }
 
     /// Ends it as a power cut does.
@@ -247,15 +249,16 @@ fn program(home: &Path, ports: Ports, name: &str) -> Command {
     command
 }
 
-fn configuration(home: &Path, ports: Ports) -> String {
+fn configuration(certificates: &Certificates, ports: Ports) -> String {
     let Ports { amqp, amqps, api, .. } = ports;
-    let home = home.display();
+    let [authority, certificate, key] =
+        ["ca.pem", "server.pem", "server.key"].map(|name| certificates.path(name).display().to_string());
     format!(
         "listeners.tcp.1 = 127.0.0.1:{amqp}
 listeners.ssl.1 = 127.0.0.1:{amqps}
-ssl_options.cacertfile = {home}/ca.pem
-ssl_options.certfile = {home}/server.pem
-ssl_options.keyfile = {home}/server.key
+ssl_options.cacertfile = {authority}
+ssl_options.certfile = {certificate}
+ssl_options.keyfile = {key}
 ssl_options.verify = verify_peer
 ssl_options.fail_if_no_peer_cert = false
 management.tcp.ip = 127.0.0.1
@@ -267,28 +270,4 @@ log.console = true
 log.file = false
 "
     )
-}
-
-/// An authority that signed a server's and a client's certificate, and one that signed none.
-fn certificates(home: &Path) {
-    let openssl = |words: &str| {
-        let ran = Command::new("openssl").args(words.split(' ')).current_dir(home).output();
-        let ran = ran.unwrap_or_else(|e| panic!("openssl is missing ({e}): apt-get install openssl"));
-        assert!(ran.status.success(), "openssl {words}: {ran:?}");
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    for ca in ["ca", "other-ca"] {
-        openssl(&format!(
-            "req -x509 {key} -days 30 -subj /CN={ca} -keyout {ca}.key -out {ca}.pem \
-             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign"
-        ));
-    }
-    let names = "subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n";
-    std::fs::write(home.join("extensions"), names).unwrap();
-    for who in ["server", "client"] {
-        openssl(&format!("req {key} -subj /CN={who} -keyout {who}.key -out {who}.csr"));
-        openssl(&format!(
-            "x509 -req -in {who}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile extensions -out {who}.pem"
-        ));
-    }
 }

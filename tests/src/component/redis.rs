@@ -8,6 +8,7 @@ use std::time::Duration;
 use lakehold_proto::clock::SystemClock;
 use tempfile::TempDir;
 
+use super::certificates::Certificates;
 use super::{Component, free_port};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,11 +20,6 @@ pub struct Redis {
     pub port: u16,
     /// Where it speaks TLS, if it was asked to.
     pub tls_port: Option<u16>,
-}
-
-/// Certificates for 127.0.0.1 and localhost, by an authority of their own.
-pub struct Certificates {
-    folder: TempDir,
 }
 
 /// A primary, two replicas, and three Sentinels that watch them under the name `m`.
@@ -194,47 +190,6 @@ impl Watched {
             assert!(clock.tick().since(began) < PATIENCE, "the Sentinels do not find each other");
             clock.sleep(LOOK).await;
         }
-    }
-}
-
-impl Certificates {
-    /// Makes them: `ca.pem`, and `.pem` and `.key` of `server` and `client`.
-    pub fn new() -> Self {
-        installed("openssl", "openssl");
-        let folder = TempDir::new().unwrap();
-        let certificates = Self { folder };
-        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-        certificates
-            .openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority"));
-        std::fs::write(certificates.path("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
-        for name in ["server", "client"] {
-            certificates.openssl(&format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
-            let signing = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names";
-            certificates.openssl(&format!("x509 -req -in {name}.csr -out {name}.pem {signing}"));
-        }
-        certificates
-    }
-
-    /// Where a file of theirs is.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// What is in a file of theirs.
-    pub fn read(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.path(name)).unwrap()
-    }
-
-    fn openssl(&self, arguments: &str) {
-        let mut command = Command::new("openssl");
-        let out = command.args(arguments.split(' ')).current_dir(self.folder.path()).output().unwrap();
-        assert!(out.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&out.stderr));
-    }
-}
-
-impl Default for Certificates {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

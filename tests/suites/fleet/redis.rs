@@ -9,7 +9,8 @@ use lakehold_proto::locks::redis::careful::Shared as _;
 use lakehold_proto::locks::redis::{CarefulLocks, Census, RIGHTS, RedisConfig, RedisLocks, RedisTls};
 use lakehold_proto::locks::{BucketKey, Feedback, Limit, Locks, conformance};
 use lakehold_proto::secret::Secret;
-use lakehold_tests::component::redis::{Certificates, Redis};
+use lakehold_tests::component::certificates::Certificates;
+use lakehold_tests::component::redis::Redis;
 
 const LONG: Duration = Duration::from_secs(60);
 

@@ -92,19 +92,7 @@ async fn what_vanishes_while_it_is_read_is_neither_item_nor_gap() {
     let scene = Scene::of(300).await;
     let first = scene.backup().await;
     let mutation = Mutation { kind: "job".into(), create: 0, edit: 0, delete: 3, seed: 5 };
-    scene
-        .sim
-        .add_fault(Fault {
-            method: None,
-            path: Some("/api/2.2/jobs/list".into()),
-            query: None,
-            workspace: None,
-            nth: 1,
-            times: 1,
-            when: When::After,
-            effect: Effect::Mutate(mutation),
-        })
-        .unwrap();
+    shift(&scene, "/api/2.2/jobs/list", mutation);
     let second = scene.backup().await;
     assert_eq!(items(&second, "job"), items(&first, "job") - 3);
     assert_eq!((report(&second, "job").counts.gone, second.gaps()), (3, 0));
@@ -116,19 +104,7 @@ async fn people_who_come_and_go_while_they_are_listed_hide_nobody() {
     let first = scene.backup().await;
     let deleted = 60;
     let mutation = Mutation { kind: "user".into(), create: 5, edit: 10, delete: deleted, seed: 3 };
-    scene
-        .sim
-        .add_fault(Fault {
-            method: Some("GET".into()),
-            path: Some("/api/2.0/preview/scim/v2/Users".into()),
-            query: None,
-            workspace: None,
-            nth: 1,
-            times: 1,
-            when: When::After,
-            effect: Effect::Mutate(mutation),
-        })
-        .unwrap();
+    shift(&scene, "/api/2.0/preview/scim/v2/Users", mutation);
     let shaken = scene.backup().await;
     let calm = scene.backup().await;
     assert_eq!((shaken.gaps(), calm.gaps()), (0, 0));
@@ -250,4 +226,19 @@ async fn a_body_that_breaks_off_is_tried_again() {
     }
     let manifest = scene.backup().await;
     assert_eq!((manifest.state, manifest.gaps()), (SnapshotState::Complete, 0));
+}
+
+/// Changes the workspace when the first page of a listing was read.
+fn shift(scene: &Scene, path: &str, mutation: Mutation) {
+    let fault = Fault {
+        method: Some("GET".into()),
+        path: Some(path.into()),
+        query: None,
+        workspace: None,
+        nth: 1,
+        times: 1,
+        when: When::After,
+        effect: Effect::Mutate(mutation),
+    };
+    scene.sim.add_fault(fault).unwrap();
 }

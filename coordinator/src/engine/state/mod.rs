@@ -4,7 +4,9 @@
 //! The live run and the recovery after a crash are the same fold: [`EnvRun::learn`] is told outcomes as they are reported,
 //! or, by a [`Fold`], all of them as they lie in the store.
 
-use std::cmp::Reverse;
+mod batches;
+mod fold;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +21,15 @@ use lakehold_proto::task::{
     Assignment, Batch, Epoch, Event, IllegalStep, LEASE_SILENCE, State, Task, TaskSpec, Verb, next,
 };
 
+use batches::Batches;
+pub use fold::{Fold, Folding, Start};
+
 /// An attempt of which nothing was heard for this long is thought to be lost: the deadline of a task, with room for the
 /// wait in the queue.
 pub const SILENCE: Duration = Duration::from_secs(20 * 60);
 
 /// The shortest pause before a task is tried again; doubled with each attempt.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// Attempts sent in one batch. Outcomes of a batch are listed together, and gathered when all are through.
-const BATCH: usize = 1000;
 
 /// A run in one environment. See the module. What settled is kept as small as can be: a run may have a million tasks.
 #[derive(Clone, Debug)]
@@ -79,57 +81,6 @@ struct Closed {
     long: bool,
     /// The outcome that counts; none for a task that was lost without one.
     chosen: Option<(u32, Nonce)>,
-}
-
-/// Where what was sent lies, and what of it is still to come. Pure book-keeping.
-#[derive(Clone, Debug)]
-struct Batches {
-    size: usize,
-    last: Batch,
-    sent_in_last: usize,
-    /// Tasks of each batch that may still be worked on.
-    open: BTreeMap<Batch, usize>,
-    /// Batches of other coordinators, which may still fill.
-    others: BTreeSet<Batch>,
-    /// Batches that are through and not written down yet as such.
-    through: Vec<Batch>,
-}
-
-impl Batches {
-    fn of(coordinator: Nonce) -> Self {
-        let last = Batch { coordinator, number: 1 };
-        let (open, others) = (BTreeMap::from([(last, 0)]), BTreeSet::new());
-        Self { size: BATCH, last, sent_in_last: 0, open, others, through: Vec::new() }
-    }
-
-    fn send(&mut self) -> Batch {
-        if self.sent_in_last == self.size {
-            let full = self.last;
-            self.last.number += 1;
-            self.sent_in_last = 0;
-            self.open.insert(self.last, 0);
-            self.close_if_through(full);
-        }
-        self.sent_in_last += 1;
-        *self.open.entry(self.last).or_default() += 1;
-        self.last
-    }
-
-    fn settle(&mut self, batches: &[Batch]) {
-        for &batch in batches {
-            if let Some(outstanding) = self.open.get_mut(&batch) {
-                *outstanding -= 1;
-                self.close_if_through(batch);
-            }
-        }
-    }
-
-    fn close_if_through(&mut self, batch: Batch) {
-        if batch != self.last && self.open.get(&batch) == Some(&0) {
-            self.open.remove(&batch);
-            self.through.push(batch);
-        }
-    }
 }
 
 impl EnvRun {
@@ -565,119 +516,12 @@ fn poison() -> FaultRecord {
     Fault::new(Class::Unavailable, "task.poison", "carry out a task", detail).record()
 }
 
-/// A long task that began: the task, the attempt and the delivery.
-pub type Start = (TaskId, u32, Nonce);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The state of a run as the store tells it: the outcomes of each task that count, from the plan downwards.
-///
-/// A pure function of what is listed: every coordinator that folds the same outcomes gets the same state, whatever their
-/// order. They are gone through twice, so that they need not be in memory together: first all are shown to
-/// [`Fold::see`], then all are given to [`Folding::take`].
-#[derive(Debug, Default)]
-pub struct Fold {
-    best: HashMap<TaskId, Precedence>,
-}
-
-type Precedence = (u8, u32, Nonce);
-
-impl Fold {
-    /// Sees an outcome, in the first pass.
-    pub fn see(&mut self, outcome: &Outcome) {
-        if outcome.settles() {
-            let precedence = outcome.precedence();
-            let best = self.best.entry(outcome.task.id()).or_insert(precedence);
-            *best = precedence.min(*best);
-        }
-    }
-
-    /// Ends the first pass. `starts` are the long tasks that began, `batches` those whose outcomes may still be more.
-    ///
-    /// # Errors
-    /// [`IllegalStep`] is a bug of ours.
-    pub fn begin(
-        self,
-        mut run: EnvRun,
-        starts: &[Start],
-        batches: impl IntoIterator<Item = Batch>,
-        now: Tick,
-    ) -> Result<Folding, IllegalStep> {
-        run.batches.others.extend(batches);
-        let mut begun: HashMap<TaskId, (u32, Reverse<Nonce>)> = HashMap::new();
-        for &(task, attempt, nonce) in starts {
-            let last = begun.entry(task).or_insert((attempt, Reverse(nonce)));
-            *last = (attempt, Reverse(nonce)).max(*last);
-        }
-        let roots: Vec<_> = run.tasks.keys().copied().collect();
-        let mut folding = Folding { run, best: self.best, begun, early: HashMap::new(), now };
-        roots.into_iter().try_for_each(|root| folding.revive(root))?;
-        Ok(folding)
-    }
-}
-
-/// The second pass of a [`Fold`].
-#[derive(Debug)]
-pub struct Folding {
-    run: EnvRun,
-    best: HashMap<TaskId, Precedence>,
-    /// The last life of each long task.
-    begun: HashMap<TaskId, (u32, Reverse<Nonce>)>,
-    /// Outcomes of tasks that nothing has made known yet.
-    early: HashMap<TaskId, Vec<Outcome>>,
-    now: Tick,
-}
-
-impl Folding {
-    /// Takes an outcome in.
-    ///
-    /// # Errors
-    /// [`IllegalStep`] is a bug of ours.
-    pub fn take(&mut self, outcome: Outcome) -> Result<(), IllegalStep> {
-        let mut known = vec![outcome];
-        while let Some(outcome) = known.pop() {
-            let id = outcome.task.id();
-            if !self.run.has(id) {
-                self.early.entry(id).or_default().push(outcome);
-                continue;
-            }
-            if outcome.settles() && self.best.get(&id) != Some(&outcome.precedence()) {
-                self.run.note(&outcome);
-                continue;
-            }
-            for fresh in self.run.learn(outcome, self.now)? {
-                self.revive(fresh)?;
-                known.extend(self.early.remove(&fresh).unwrap_or_default());
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the second pass. What nothing made known is not part of the run.
-    pub fn finish(self) -> EnvRun {
-        self.run
-    }
-
-    /// Of a long task the life that ended well counts, else the last that began; what other lives found is void.
-    fn revive(&mut self, id: TaskId) -> Result<(), IllegalStep> {
-        let ended = self.best.get(&id).map(|&(_, attempt, nonce)| (attempt, nonce));
-        let living = ended.or(self.begun.get(&id).map(|&(attempt, Reverse(nonce))| (attempt, nonce)));
-        let (Some((attempt, nonce)), Some(Tracked::Open(open))) = (living, self.run.tasks.get_mut(&id))
-        else {
-            return Ok(());
-        };
-        if !open.spec.long {
-            return Ok(());
-        }
-        open.state = State::Pending { attempt, not_before: self.now };
-        self.run.step(id, Event::Send { at: self.now })?;
-        self.run.started(id, attempt, nonce, self.now)
-    }
-}
-
-impl EnvRun {
-    /// Takes down an outcome that does not count: what it took was taken all the same.
-    fn note(&mut self, outcome: &Outcome) {
-        if self.heard.insert(outcome.id()) {
-            self.figures.add(&outcome.figures);
-        }
+    #[test]
+    fn what_settled_costs_forty_eight_bytes() {
+        assert_eq!(size_of::<(TaskId, Tracked)>(), 48);
     }
 }

@@ -1,0 +1,60 @@
+//! Where what was sent lies, and what of it is still to come: pure book-keeping.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lakehold_proto::ids::Nonce;
+use lakehold_proto::task::Batch;
+
+/// Attempts sent in one batch. Outcomes of a batch are listed together, and gathered when all are through.
+const BATCH: usize = 1000;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Batches {
+    pub(super) size: usize,
+    last: Batch,
+    sent_in_last: usize,
+    /// Tasks of each batch that may still be worked on.
+    pub(super) open: BTreeMap<Batch, usize>,
+    /// Batches of other coordinators, which may still fill.
+    pub(super) others: BTreeSet<Batch>,
+    /// Batches that are through and not written down yet as such.
+    pub(super) through: Vec<Batch>,
+}
+
+impl Batches {
+    pub(super) fn of(coordinator: Nonce) -> Self {
+        let last = Batch { coordinator, number: 1 };
+        let (open, others) = (BTreeMap::from([(last, 0)]), BTreeSet::new());
+        Self { size: BATCH, last, sent_in_last: 0, open, others, through: Vec::new() }
+    }
+
+    pub(super) fn send(&mut self) -> Batch {
+        if self.sent_in_last == self.size {
+            let full = self.last;
+            self.last.number += 1;
+            self.sent_in_last = 0;
+            self.open.insert(self.last, 0);
+            self.close_if_through(full);
+        }
+        self.sent_in_last += 1;
+        *self.open.entry(self.last).or_default() += 1;
+        self.last
+    }
+
+    pub(super) fn settle(&mut self, batches: &[Batch]) {
+        for &batch in batches {
+            if let Some(outstanding) = self.open.get_mut(&batch) {
+                *outstanding -= 1;
+                self.close_if_through(batch);
+            }
+        }
+    }
+
+    fn close_if_through(&mut self, batch: Batch) {
+        if batch != self.last && self.open.get(&batch) == Some(&0) {
+            self.open.remove(&batch);
+            self.through.push(batch);
+        }
+    }
+}

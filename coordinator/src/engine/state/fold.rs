@@ -1,0 +1,128 @@
+//! The fold of a run: its state from all the outcomes that lie in the store.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use lakehold_proto::clock::Tick;
+use lakehold_proto::ids::{Nonce, TaskId};
+use lakehold_proto::outcome::Outcome;
+use lakehold_proto::task::{Batch, Event, IllegalStep, State};
+
+use super::{EnvRun, Tracked};
+
+/// A long task that began: the task, the attempt and the delivery.
+pub type Start = (TaskId, u32, Nonce);
+
+/// The state of a run as the store tells it: the outcomes of each task that count, from the plan downwards.
+///
+/// A pure function of what is listed: every coordinator that folds the same outcomes gets the same state, whatever their
+/// order. They are gone through twice, so that they need not be in memory together: first all are shown to
+/// [`Fold::see`], then all are given to [`Folding::take`].
+#[derive(Debug, Default)]
+pub struct Fold {
+    best: HashMap<TaskId, Precedence>,
+}
+
+type Precedence = (u8, u32, Nonce);
+
+impl Fold {
+    /// Sees an outcome, in the first pass.
+    pub fn see(&mut self, outcome: &Outcome) {
+        if outcome.settles() {
+            let precedence = outcome.precedence();
+            let best = self.best.entry(outcome.task.id()).or_insert(precedence);
+            *best = precedence.min(*best);
+        }
+    }
+
+    /// Ends the first pass. `starts` are the long tasks that began, `batches` those whose outcomes may still be more.
+    ///
+    /// # Errors
+    /// [`IllegalStep`] is a bug of ours.
+    pub fn begin(
+        self,
+        mut run: EnvRun,
+        starts: &[Start],
+        batches: impl IntoIterator<Item = Batch>,
+        now: Tick,
+    ) -> Result<Folding, IllegalStep> {
+        run.batches.others.extend(batches);
+        let mut begun: HashMap<TaskId, (u32, Reverse<Nonce>)> = HashMap::new();
+        for &(task, attempt, nonce) in starts {
+            let last = begun.entry(task).or_insert((attempt, Reverse(nonce)));
+            *last = (attempt, Reverse(nonce)).max(*last);
+        }
+        let roots: Vec<_> = run.tasks.keys().copied().collect();
+        let mut folding = Folding { run, best: self.best, begun, early: HashMap::new(), now };
+        roots.into_iter().try_for_each(|root| folding.revive(root))?;
+        Ok(folding)
+    }
+}
+
+/// The second pass of a [`Fold`].
+#[derive(Debug)]
+pub struct Folding {
+    run: EnvRun,
+    best: HashMap<TaskId, Precedence>,
+    /// The last life of each long task.
+    begun: HashMap<TaskId, (u32, Reverse<Nonce>)>,
+    /// Outcomes of tasks that nothing has made known yet.
+    early: HashMap<TaskId, Vec<Outcome>>,
+    now: Tick,
+}
+
+impl Folding {
+    /// Takes an outcome in.
+    ///
+    /// # Errors
+    /// [`IllegalStep`] is a bug of ours.
+    pub fn take(&mut self, outcome: Outcome) -> Result<(), IllegalStep> {
+        let mut known = vec![outcome];
+        while let Some(outcome) = known.pop() {
+            let id = outcome.task.id();
+            if !self.run.has(id) {
+                self.early.entry(id).or_default().push(outcome);
+                continue;
+            }
+            if outcome.settles() && self.best.get(&id) != Some(&outcome.precedence()) {
+                self.run.note(&outcome);
+                continue;
+            }
+            for fresh in self.run.learn(outcome, self.now)? {
+                self.revive(fresh)?;
+                known.extend(self.early.remove(&fresh).unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the second pass. What nothing made known is not part of the run.
+    pub fn finish(self) -> EnvRun {
+        self.run
+    }
+
+    /// Of a long task the life that ended well counts, else the last that began; what other lives found is void.
+    fn revive(&mut self, id: TaskId) -> Result<(), IllegalStep> {
+        let ended = self.best.get(&id).map(|&(_, attempt, nonce)| (attempt, nonce));
+        let living = ended.or(self.begun.get(&id).map(|&(attempt, Reverse(nonce))| (attempt, nonce)));
+        let (Some((attempt, nonce)), Some(Tracked::Open(open))) = (living, self.run.tasks.get_mut(&id))
+        else {
+            return Ok(());
+        };
+        if !open.spec.long {
+            return Ok(());
+        }
+        open.state = State::Pending { attempt, not_before: self.now };
+        self.run.step(id, Event::Send { at: self.now })?;
+        self.run.started(id, attempt, nonce, self.now)
+    }
+}
+
+impl EnvRun {
+    /// Takes down an outcome that does not count: what it took was taken all the same.
+    fn note(&mut self, outcome: &Outcome) {
+        if self.heard.insert(outcome.id()) {
+            self.figures.add(&outcome.figures);
+        }
+    }
+}
