@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(cli: Cli) -> Result<u8> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(4).enable_all().build();
     let runtime = runtime.map_err(|e| Fault::new(Class::Unavailable, "process.threads", "start", e))?;
     runtime.block_on(cli::run(cli))
 }

@@ -1,12 +1,14 @@
 //! Names and ids, each a type of its own, so that none can be taken for another.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use rand::Rng as _;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -144,36 +146,52 @@ impl fmt::Debug for EnvName {
 
 /// A kind of item, such as `job` or `uc_table`. The sources' tables are the only place where kinds are made; the engine
 /// carries them and never compares them with a literal.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Kind(Cow<'static, str>);
+///
+/// There are some dozens of kinds, and a million tasks that name them: each name is kept once, for the life of the process.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Kind(&'static str);
+
+static KINDS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 impl Kind {
     /// The kind of a row in a source's table.
     pub const fn of(name: &'static str) -> Self {
-        Self(Cow::Borrowed(name))
+        Self(name)
     }
 
     /// A kind read from a store or typed by a person; whether it exists is for the source's table to say.
-    pub fn named(name: impl Into<String>) -> Self {
-        Self(Cow::Owned(name.into()))
+    pub fn named(name: impl AsRef<str>) -> Self {
+        let mut kinds = KINDS.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = kinds.get(name.as_ref()).copied().unwrap_or_else(|| {
+            let kept: &'static str = name.as_ref().to_owned().leak();
+            kinds.insert(kept);
+            kept
+        });
+        Self(kept)
     }
 
     /// The kind as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn as_str(&self) -> &'static str {
+        self.0
+    }
+}
+
+// By hand: a derived one would ask for text that lives for ever.
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<'_, str>::deserialize(deserializer).map(Self::named)
     }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.0)
     }
 }
 
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.0)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -175,7 +176,7 @@ pub struct TaskSpec {
     #[serde(default)]
     pub stage: u16,
     /// Every kind that it and its children may yield: what is missing when it is lost.
-    pub yields: Vec<Kind>,
+    pub yields: Arc<[Kind]>,
     /// Whether it is one that others lean on, or that cannot be cut: acknowledged when it starts, kept by a lease.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub long: bool,
@@ -230,7 +231,7 @@ pub struct Assignment {
     /// Where the outcome belongs.
     pub batch: Batch,
     /// See [`TaskSpec::yields`].
-    pub yields: Vec<Kind>,
+    pub yields: Arc<[Kind]>,
     /// See [`TaskSpec::long`].
     #[serde(default)]
     pub long: bool,

@@ -139,7 +139,7 @@ impl Synthetic {
 }
 
 fn spec(kind: Kind, shard: Shard, yields: &[Kind]) -> TaskSpec {
-    TaskSpec { kind, shard, stage: 0, yields: yields.to_vec(), long: false, input: Vec::new() }
+    TaskSpec { kind, shard, stage: 0, yields: yields.into(), long: false, input: Vec::new() }
 }
 
 #[async_trait]

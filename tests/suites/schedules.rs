@@ -54,7 +54,7 @@ fn children_of(task: &Task) -> Vec<TaskSpec> {
 fn spec(kind: &str) -> TaskSpec {
     let kind = Kind::named(kind);
     TaskSpec {
-        yields: vec![kind.clone()],
+        yields: [kind.clone()].into(),
         kind,
         shard: Shard::whole(),
         stage: 0,

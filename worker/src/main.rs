@@ -72,7 +72,7 @@ fn log(cli: &Cli) -> Result<()> {
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(4).enable_all().build();
     let runtime = runtime.map_err(|e| Fault::new(Class::Unavailable, "process.threads", "start", e))?;
     let ended = runtime.block_on(work(cli));
     // What the grace period did not suffice for is not waited for.

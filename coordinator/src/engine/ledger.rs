@@ -7,6 +7,7 @@
 //! in batches that no segment calls through.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -24,7 +25,7 @@ use super::drive::bug;
 use super::state::{EnvRun, Fold, Start};
 
 /// A segment is written when this many bytes of outcomes are recent.
-const FULL: usize = 1 << 20;
+const FULL: usize = 512 << 10;
 /// Objects read from the store at once.
 const READS: usize = 16;
 /// Outcomes are text that repeats itself: the lowest level makes a tenth of them.
@@ -136,10 +137,9 @@ impl Ledger {
     /// # Errors
     /// The store's: then the run is to be recovered from it.
     pub async fn gather(&mut self, through: Vec<Batch>) -> Result<()> {
-        let mut plain = serde_json::to_vec(&Header { through }).map_err(|e| unwritable(&e))?;
-        plain.push(b'\n');
-        plain.append(&mut self.recent);
-        let packed = zstd::bulk::compress(&plain, LEVEL).map_err(|e| unwritable(&e))?;
+        let header = serde_json::to_vec(&Header { through }).map_err(|e| unwritable(&e))?;
+        let packed = pack([&header, &b"\n"[..], &self.recent]).map_err(|e| unwritable(&e))?;
+        self.recent = Vec::new();
         self.written += 1;
         let key = Key::segment(self.run, &self.environment, self.coordinator, self.written);
         self.store.put_new(&key, packed.into()).await?;
@@ -224,6 +224,13 @@ fn parse(whence: &dyn std::fmt::Display, line: &[u8]) -> Result<Outcome> {
 fn push(lines: &mut Vec<u8>, body: &[u8]) {
     lines.extend_from_slice(body);
     lines.push(b'\n');
+}
+
+/// Compresses without putting the pieces together first.
+fn pack<const N: usize>(pieces: [&[u8]; N]) -> std::io::Result<Vec<u8>> {
+    let mut packed = zstd::stream::Encoder::new(Vec::new(), LEVEL)?;
+    pieces.into_iter().try_for_each(|piece| packed.write_all(piece))?;
+    packed.finish()
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {

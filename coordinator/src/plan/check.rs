@@ -25,7 +25,7 @@ pub fn check(plan: &Plan, kinds_of: impl Fn(&EnvPlan) -> Vec<Kind>) -> Result<()
         if ids.len() != environment.roots.len() {
             return broken(format!("{name} begins with the same task twice"));
         }
-        let yielded: BTreeSet<&Kind> = environment.roots.iter().flat_map(|root| &root.yields).collect();
+        let yielded: BTreeSet<&Kind> = environment.roots.iter().flat_map(|root| root.yields.iter()).collect();
         for kind in kinds_of(environment) {
             if yielded.contains(&kind) == environment.excluded.contains_key(&kind) {
                 return broken(format!("kind {kind} of {name} is neither captured nor excluded, or both"));

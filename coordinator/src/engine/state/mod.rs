@@ -55,6 +55,8 @@ pub struct EnvRun {
     heard: HashSet<OutcomeId>,
     /// What is missing for tasks that nobody could carry out, with their kinds.
     missing: BTreeMap<TaskId, (Kind, Unlisted)>,
+    /// What tasks may yield: a few sets, which all of them share.
+    yields: HashSet<Arc<[Kind]>>,
     /// Two outcomes settle one task: which counts is decided by a fold over the store.
     contested: bool,
     figures: Figures,
@@ -72,7 +74,7 @@ struct Open {
     epoch: Option<Epoch>,
     state: State,
     batches: Vec<Batch>,
-    last_fault: Option<FaultRecord>,
+    last_fault: Option<Box<FaultRecord>>,
 }
 
 /// A task that is settled, or lost: what is kept of it for the rest of the run.
@@ -99,6 +101,7 @@ impl EnvRun {
             batches: Batches::of(coordinator),
             heard: HashSet::new(),
             missing: BTreeMap::new(),
+            yields: HashSet::new(),
             contested: false,
             figures: Figures::default(),
             plan: Arc::new(environment),
@@ -220,7 +223,7 @@ impl EnvRun {
             return Ok(self.admit_children(outcome, Some(epoch)));
         }
         if let Verdict::Retry { fault, after_ms } = &outcome.verdict {
-            open.last_fault = Some(fault.clone());
+            open.last_fault = Some(Box::new(fault.clone()));
             self.heard.insert(id);
             let pause = (RETRY_PAUSE * (1 << outcome.attempt.min(6))).max(Duration::from_millis(*after_ms));
             self.void_below(id.task);
@@ -369,7 +372,7 @@ impl EnvRun {
             task: task_of(self.run, self.verb, &self.plan, &open.spec, open.epoch),
             attempt,
             batch: *open.batches.last()?,
-            yields: open.spec.yields.clone(),
+            yields: Arc::clone(&open.spec.yields),
             long: open.spec.long,
             input: open.spec.input.clone(),
             reply_to: reply_to.clone(),
@@ -413,7 +416,7 @@ impl EnvRun {
         outcome.children.into_iter().filter_map(|child| self.admit(child, epoch)).collect()
     }
 
-    fn admit(&mut self, spec: TaskSpec, epoch: Option<Epoch>) -> Option<TaskId> {
+    fn admit(&mut self, mut spec: TaskSpec, epoch: Option<Epoch>) -> Option<TaskId> {
         let id = task_of(self.run, self.verb, &self.plan, &spec, epoch).id();
         if self.tasks.contains_key(&id) {
             return None;
@@ -422,6 +425,13 @@ impl EnvRun {
         if let Some(epoch) = epoch {
             self.under.entry(epoch.task).or_default().push(id);
         }
+        spec.yields = match self.yields.get(&spec.yields) {
+            Some(known) => Arc::clone(known),
+            None => {
+                self.yields.insert(Arc::clone(&spec.yields));
+                spec.yields
+            }
+        };
         let state = State::Pending { attempt: 1, not_before: Tick::default() };
         let open = Open { spec, epoch, state, batches: Vec::new(), last_fault: None };
         self.tasks.insert(id, Tracked::Open(Box::new(open)));
@@ -474,7 +484,7 @@ impl EnvRun {
                     self.batches.settle(&open.batches);
                     self.close(open.spec.stage);
                     if after == State::Lost {
-                        let fault = open.last_fault.unwrap_or_else(poison);
+                        let fault = open.last_fault.map_or_else(poison, |fault| *fault);
                         let slice = missing(&open.spec, fault, self.trace, self.plan.base.as_ref());
                         self.missing.insert(id, (open.spec.kind, slice));
                     }
@@ -501,7 +511,7 @@ fn task_of(run: RunId, verb: Verb, plan: &EnvPlan, spec: &TaskSpec, epoch: Optio
 /// What a task leaves that nobody could carry out: a gap for all it may have yielded.
 fn missing(spec: &TaskSpec, fault: FaultRecord, trace: TraceId, base: Option<&BaseRef>) -> Unlisted {
     Unlisted {
-        kinds: spec.yields.clone(),
+        kinds: spec.yields.to_vec(),
         shard: spec.shard.clone(),
         standing: Standing::Failed,
         fault,

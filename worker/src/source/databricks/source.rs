@@ -129,7 +129,7 @@ fn roots(excluded: &BTreeMap<Kind, String>) -> Vec<TaskSpec> {
             kind: row.kind(),
             shard: Shard::whole(),
             stage: 0,
-            yields,
+            yields: yields.into(),
             long: false,
             input: Vec::new(),
         };

@@ -107,7 +107,7 @@ impl Generation {
                 kind: Kind::of(CUT),
                 shard: task.shard.cut(part(within, index, of)),
                 stage: task.stage,
-                yields: yields.to_vec(),
+                yields: yields.into(),
                 long: false,
                 input,
             });

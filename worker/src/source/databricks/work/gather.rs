@@ -13,9 +13,9 @@ use super::cut::{captured, part};
 use crate::capture::{Capture, Listing};
 
 /// Listings up to this many items are worked on by the task that listed them.
-const SHORT: u64 = 1000;
+const SHORT: u64 = 500;
 /// Short listings of large items are written down too when they would hold more memory than this.
-const HELD: usize = 2 * 1024 * 1024;
+const HELD: usize = 1024 * 1024;
 /// Items of a bucket, about.
 const IN_A_BUCKET: u64 = 500;
 /// The most buckets. A bucket is what a slot holds in memory, so there must be enough for the largest slices: in a tree most
@@ -83,7 +83,7 @@ impl Gather {
                 kind: kind.clone(),
                 shard: shard.cut(part(within, index, of)),
                 stage: capture.assignment().task.stage,
-                yields: yields.to_vec(),
+                yields: yields.into(),
                 long: false,
                 input,
             });

@@ -266,7 +266,7 @@ impl Walk {
             kind: Kind::of(TREE),
             shard: Shard::under(at),
             stage: capture.assignment().task.stage,
-            yields,
+            yields: yields.into(),
             long: false,
             input: Vec::new(),
         });
