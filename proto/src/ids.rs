@@ -276,6 +276,13 @@ macro_rules! uuid_id {
 uuid_id!(RunId, "run", "run");
 uuid_id!(SnapshotId, "snap", "snapshot");
 
+impl RunId {
+    /// Its random half: the id of the root span of the run's trace.
+    pub fn tail(&self) -> Nonce {
+        Nonce(self.0.as_u64_pair().1)
+    }
+}
+
 /// The id of a task: the first 16 bytes of the SHA-256 of what the task is. Whoever makes the same task makes the same
 /// id, so no subtree of a run can be doubled.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -385,6 +392,11 @@ impl TraceId {
     /// A trace id nobody else has.
     pub fn random() -> Self {
         Self(rand::rng().random_range(1..=u128::MAX))
+    }
+
+    /// The trace of a task that has one of its own: all its attempts are in it.
+    pub fn of_task(task: TaskId) -> Self {
+        Self(u128::from_be_bytes(task.0).max(1))
     }
 }
 

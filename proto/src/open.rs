@@ -10,7 +10,7 @@ use crate::locks::redis::{CarefulLocks, RedisConfig, RedisTls};
 use crate::queue::rabbit::{ClientCertificate, RabbitConfig, RabbitQueue};
 use crate::secret::Secret;
 use crate::store::s3::{S3Config, S3Store};
-use crate::store::{DirectoryStore, SharedStore};
+use crate::store::{DirectoryStore, SharedStore, Traced};
 
 /// The store; also as a directory, where it is one. A directory need not exist.
 ///
@@ -20,7 +20,7 @@ pub async fn store(settings: &Settings) -> Result<(SharedStore, Option<Directory
     match &settings.store {
         StoreLocation::Directory(path) => {
             let directory = DirectoryStore::new(path);
-            Ok((Arc::new(directory.clone()), Some(directory)))
+            Ok((Traced::over(Arc::new(directory.clone())), Some(directory)))
         }
         StoreLocation::Bucket { bucket, prefix } => {
             let given = &settings.config.s3;
@@ -34,7 +34,7 @@ pub async fn store(settings: &Settings) -> Result<(SharedStore, Option<Directory
                 insecure: given.insecure,
                 ..S3Config::default()
             };
-            Ok((Arc::new(S3Store::connect(config).await?), None))
+            Ok((Traced::over(Arc::new(S3Store::connect(config).await?)), None))
         }
     }
 }

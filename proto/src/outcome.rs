@@ -149,6 +149,18 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// It in one word, as metrics and spans tell it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Partial => "partial",
+            Self::Failed { .. } => "failed",
+            Self::Retry { .. } => "retry",
+        }
+    }
+}
+
 /// Where a kind, or a slice of it, stands in a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -240,8 +240,11 @@ pub struct Assignment {
     pub input: Vec<Located>,
     /// Where to report the key of the outcome.
     pub reply_to: QueueName,
-    /// The run's trace.
+    /// The trace in which it is worked: the run's, or in a large run the task's own.
     pub trace: TraceId,
+    /// The delivery of the attempt before, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Nonce>,
     /// The snapshot that the task's run will make of the environment.
     pub snapshot: SnapshotId,
 }

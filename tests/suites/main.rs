@@ -14,6 +14,7 @@ mod hostile;
 mod killed;
 mod schedules;
 mod source;
+mod telemetry;
 mod tls;
 mod usage;
 mod workspace;

@@ -1,5 +1,6 @@
 //! The binary `lakehold-worker`: serves the queue that the configuration names.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,14 +12,15 @@ use lakehold_proto::config::{Asked, Settings, Surroundings, load};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::Nonce;
 use lakehold_proto::open::{self, Fleet};
+use lakehold_proto::process;
 use lakehold_proto::store::identity;
+use lakehold_proto::telemetry::{self, Monitor};
 use lakehold_worker::configured::ConfiguredSources;
 use lakehold_worker::progress::Progress;
 use lakehold_worker::serve::{Plans, Worker, serve};
 use lakehold_worker::signals::Signals;
 use tokio::sync::watch;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,6 +49,9 @@ struct Cli {
     /// Seconds that tasks under way are given to finish when it is told to end
     #[arg(long, default_value_t = 100, value_name = "SECONDS")]
     grace: u64,
+    /// Where to tell how it is, at /livez, /readyz and /metrics, such as 127.0.0.1:9640 [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// What to log to standard error, such as `info` or `lakehold_worker=debug`
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -54,7 +59,12 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match log(&cli).and_then(|()| run(&cli)) {
+    let ended = telemetry::start("lakehold-worker", &cli.log, false).and_then(|telemetry| {
+        let ended = run(&cli);
+        telemetry.end();
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             report(&fault);
@@ -63,17 +73,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn log(cli: &Cli) -> Result<()> {
-    // What the clients of broker and bucket log in detail holds messages, passwords and session tokens.
-    let filter = EnvFilter::try_new(format!("{},lapin=off,aws_config=warn,aws_runtime=warn,aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,aws_sigv4=warn", cli.log))
-        .map_err(|e| Fault::new(Class::Config, "usage.log", "read --log or RUST_LOG", e))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    Ok(())
-}
-
 fn run(cli: &Cli) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(4).enable_all().build();
-    let runtime = runtime.map_err(|e| Fault::new(Class::Unavailable, "process.threads", "start", e))?;
+    let runtime = process::runtime()?;
     let ended = runtime.block_on(work(cli));
     // What the grace period did not suffice for is not waited for.
     runtime.shutdown_background();
@@ -87,6 +88,12 @@ async fn work(cli: &Cli) -> Result<()> {
         return Err(no_queue(cli, &settings));
     }
     let signals = Signals::listen()?;
+    let monitor = Monitor::default();
+    if let Some(address) = cli.listen {
+        let listener = telemetry::listen(address).await?;
+        info!(address = %listener.local_addr().map_or(address, |address| address), "tells how it is");
+        tokio::spawn(axum::serve(listener, monitor.routes()).into_future());
+    }
     let clock = SystemClock::shared();
     let (store, _) = open::store(&settings).await?;
     let identity = identity::open(&*store).await?;
@@ -106,12 +113,13 @@ async fn work(cli: &Cli) -> Result<()> {
     let slots = cli.pools.iter().map(|pool| serve(worker.clone(), pool, cli.slots, stopped.clone()));
     let serving = futures::future::join_all(slots);
     let id = Nonce::random().to_string();
+    monitor.ready();
     info!(worker = id, pools = cli.pools.join(","), slots = cli.slots, "serving");
     let all_slots = u32::try_from(cli.slots * cli.pools.len()).unwrap_or(u32::MAX);
     tokio::select! {
         _ = serving => {}
         () = tell_that_we_live(&fleet, &id, all_slots, &clock) => {}
-        () = told_to_end(signals, &stop, Duration::from_secs(cli.grace), &clock) => {
+        () = told_to_end(signals, &stop, &monitor, Duration::from_secs(cli.grace), &clock) => {
             warn!("tasks under way were not finished; other workers will do them");
         }
     }
@@ -132,8 +140,15 @@ async fn tell_that_we_live(fleet: &Fleet, id: &str, slots: u32, clock: &SharedCl
 }
 
 /// Passes the first request to end on to the slots; returns when their time is up, or at a second one.
-async fn told_to_end(mut signals: Signals, stop: &watch::Sender<bool>, grace: Duration, clock: &SharedClock) {
+async fn told_to_end(
+    mut signals: Signals,
+    stop: &watch::Sender<bool>,
+    monitor: &Monitor,
+    grace: Duration,
+    clock: &SharedClock,
+) {
     signals.next().await;
+    monitor.not_ready("it was told to end");
     info!(grace = grace.as_secs(), "told to end: finishing tasks under way");
     stop.send_replace(true);
     tokio::select! {

@@ -22,9 +22,11 @@ use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::queue::{Delivery, Message, QueueName, SharedQueue};
 use lakehold_proto::store::{Key, SharedStore, get_existing};
 use lakehold_proto::task::{Assignment, Report, Reported};
+use lakehold_proto::telemetry::{Place, Placed as _, metrics};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{Instrument as _, error, info_span, warn};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span, error, error_span, warn};
 
 use crate::capture::{BaseSnapshot, Capture, Surroundings, verdict_of};
 use crate::progress::Progress;
@@ -122,14 +124,16 @@ impl Worker {
                 return settle(delivery).await;
             }
         };
-        let task = &assignment.task;
-        let span = info_span!("task", run.id = %task.run, task.id = %task.id(), environment = %task.environment,
-            kind = %task.kind, shard = %task.shard, attempt = assignment.attempt);
-        self.attempt(delivery, assignment).instrument(span).await;
+        let nonce = Nonce::random();
+        let span = span_of(self.queue.system(), &assignment, Place::read(&delivery.message().trace), nonce);
+        self.attempt(delivery, assignment, nonce).instrument(span).await;
     }
 
-    async fn attempt(&self, delivery: Box<dyn Delivery>, assignment: Assignment) {
-        let nonce = Nonce::random();
+    async fn attempt(&self, delivery: Box<dyn Delivery>, assignment: Assignment, nonce: Nonce) {
+        let began = self.clock.tick();
+        if delivery.redelivered() {
+            metrics().redelivered();
+        }
         let lock = format!("task/{}", assignment.task.id());
         let waited = self.wait_for_lock(&lock, nonce).await;
         if (waited || delivery.redelivered()) && self.was_done(&assignment).await {
@@ -150,6 +154,8 @@ impl Worker {
             outcome = self.execute(assignment.clone(), nonce) => outcome,
             () = self.keep_lock(&lock, nonce) => return,
         };
+        Span::current().record("lakehold.verdict", outcome.verdict.word());
+        metrics().task(outcome.verdict.word(), self.clock.tick().since(began));
         let stored = self.store_outcome(&outcome).await;
         let what = match &stored {
             Ok(()) => Reported::Outcome,
@@ -262,6 +268,7 @@ impl Worker {
                 Ok(true) => return waited,
                 Ok(false) => self.clock.sleep(Duration::from_millis(500)).await,
                 Err(fault) => {
+                    metrics().without_lock();
                     warn!(%fault, "no lock to be had; going on without");
                     return waited;
                 }
@@ -323,6 +330,22 @@ impl Worker {
         };
         self.queue.publish(&assignment.reply_to, Message::of(&report)?).await
     }
+}
+
+/// The span of one delivery, at the id that its nonce is: so the next attempt can link to it. Every line of log carries what
+/// it holds, so it is one that no filter leaves out.
+fn span_of(system: &'static str, assignment: &Assignment, sent: Option<Place>, nonce: Nonce) -> Span {
+    let (task, trace) = (&assignment.task, assignment.trace);
+    let span = error_span!("process", otel.name = format!("process {}", task.kind), otel.kind = "consumer",
+        messaging.system = system, messaging.operation.name = "process", messaging.operation.r#type = "process",
+        run.id = %task.run, trace_id = %trace, task.id = %task.id(), environment = %task.environment,
+        kind = %task.kind, shard = %task.shard, attempt = assignment.attempt, lakehold.verdict = Empty);
+    let Some(sent) = sent else { return span };
+    let span = match assignment.before {
+        Some(before) => span.linked(Place { span: before, ..sent }),
+        None => span,
+    };
+    span.below(sent).at(Place { span: nonce, ..sent })
 }
 
 /// The bytes of an outcome as it lies in the store.

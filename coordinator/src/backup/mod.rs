@@ -14,10 +14,11 @@ use lakehold_proto::ids::{EnvName, Kind, RunId, SnapshotId, TraceId};
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::plan::{BaseRef, EnvPlan, Plan, Probe, Selection};
 use lakehold_proto::store::{DirectoryStore, Key, Put, Store};
+use lakehold_proto::telemetry::{Place, Placed as _, root_span};
 use lakehold_worker::serve::Sources;
 use lakehold_worker::source::SharedSource;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{Instrument as _, error_span, info};
 
 use crate::engine::drive::{Engine, EnvEnd};
 use crate::engine::view::RunView;
@@ -93,14 +94,13 @@ impl Backup {
             let kinds = self.kinds(&plan, &mut refused).await;
             return Ok(Planned { plan, resumed: true, refused, kinds, locks });
         }
-        let facts = self.facts(request, &free, &mut refused).await;
         let now = self.engine.clock.now();
-        let head = RunHead {
-            run: RunId::new(now),
-            trace: TraceId::random(),
-            created: now,
-            tags: request.tags.clone(),
-        };
+        let (run, trace) = (RunId::new(now), TraceId::random());
+        let span = error_span!("plan", run.id = %run, trace_id = %trace);
+        // A plan that is only looked at has no run whose root would end.
+        let span = if request.dry_run { span } else { span.below(Place::root_of(run, trace)) };
+        let facts = self.facts(request, &free, &mut refused).instrument(span).await;
+        let head = RunHead { run, trace, created: now, tags: request.tags.clone() };
         let kinds = facts.iter().map(|(facts, kinds)| (facts.environment.clone(), kinds.clone())).collect();
         let plan = plan::backup(head, facts.into_iter().map(|(facts, _)| facts).collect());
         let planned = Planned { plan, resumed: false, refused, kinds, locks };
@@ -125,13 +125,28 @@ impl Backup {
             return Ok(Ended { plan: None, environments });
         }
         open_run(&*self.engine.store, &plan).await?;
-        info!(run.id = %plan.run, trace = %plan.trace, environments = plan.environments.len(), "run opened");
-        let ended = self.engine.carry_out(&plan, &kinds, view, stop).await;
+        let root = Place::root_of(plan.run, plan.trace);
+        let span = error_span!("coordinate", run.id = %plan.run, trace_id = %plan.trace).below(root);
+        let work = async {
+            info!(environments = plan.environments.len(), "run opened");
+            self.engine.carry_out(&plan, &kinds, view, stop).await
+        };
+        let ended = work.instrument(span).await;
         futures::future::join_all(locks.into_iter().map(Held::release)).await;
         environments.extend(ended?);
         if !environments.values().any(|end| matches!(end, EnvEnd::Unfinished(_))) {
             let ended = report_of(&plan, &environments, self.engine.clock.now());
             report::close(&*self.engine.store, &ended).await?;
+            root_span(
+                root,
+                "lakehold backup",
+                plan.created,
+                ended.ended,
+                vec![
+                    ("lakehold.run.id", plan.run.to_string()),
+                    ("lakehold.environments", plan.environments.len().to_string()),
+                ],
+            );
         }
         Ok(Ended { plan: Some(plan), environments })
     }

@@ -22,10 +22,11 @@ use lakehold_proto::outcome::{Outcome, OutcomeId};
 use lakehold_proto::plan::Plan;
 use lakehold_proto::queue::{Consumer, Delivery, Message, QueueName, SharedQueue};
 use lakehold_proto::store::{Key, SharedStore, Store};
-use lakehold_proto::task::{Batch, IllegalStep, Report, Reported};
+use lakehold_proto::task::{Assignment, Batch, IllegalStep, Report, Reported};
+use lakehold_proto::telemetry::{Place, Placed as _, metrics};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use super::commit::{Assembly, commit};
 use super::ledger::{Ledger, fetch};
@@ -94,14 +95,15 @@ impl Engine {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|&stop| stop) => return Err(stopped(plan)),
-                sent = self.dispatch(&mut live, &replies) => sent?,
+                sent = self.dispatch(plan, &mut live, &replies) => sent?,
             }
             view.show(live.values().map(|live| &live.run));
             for Live { run, ledger, .. } in self.settled(plan, &mut live).await? {
                 let kinds = kinds.get(&run.plan().environment).cloned().unwrap_or_default();
                 let assembly =
                     Assembly { plan: plan.clone(), run, ledger, kinds, committed: self.clock.now() };
-                commits.spawn(commit(Arc::clone(&self.store), assembly));
+                let span = info_span!("commit", environment = %assembly.run.plan().environment);
+                commits.spawn(commit(Arc::clone(&self.store), assembly).instrument(span));
             }
             if live.is_empty() && commits.is_empty() {
                 return Ok(ends);
@@ -128,7 +130,7 @@ impl Engine {
                         warn!(%fault, "the reply queue was lost; subscribing anew");
                         self.clock.sleep(Duration::from_millis(200)).await;
                         inbox = self.subscribe(&replies).await?;
-                        self.repeat(&live, &replies).await?;
+                        self.repeat(plan, &live, &replies).await?;
                     }
                 },
                 () = self.clock.sleep(until_wake(&live, self.clock.tick())) => {
@@ -156,12 +158,17 @@ impl Engine {
     }
 
     /// Sends what is due, and waits until the queue has taken it: a queue that is down is waited for.
-    async fn dispatch(&self, live: &mut BTreeMap<EnvName, Live>, replies: &QueueName) -> Result<()> {
+    async fn dispatch(
+        &self,
+        plan: &Plan,
+        live: &mut BTreeMap<EnvName, Live>,
+        replies: &QueueName,
+    ) -> Result<()> {
         let mut due = Vec::new();
         for live in live.values_mut().filter(|live| live.stirred) {
             let queue = QueueName::tasks(&live.run.plan().pool);
             for assignment in live.run.due(replies, self.clock.tick()).map_err(bug)? {
-                due.push((queue.clone(), Message::of(&assignment)?));
+                due.push(Sending::of(plan, self.queue.system(), queue.clone(), &assignment)?);
             }
             live.stirred = false;
             live.wake = live.run.wake();
@@ -170,19 +177,24 @@ impl Engine {
     }
 
     /// The queue was lost, and may have forgotten what was on its way. Saying it again is harmless.
-    async fn repeat(&self, live: &BTreeMap<EnvName, Live>, replies: &QueueName) -> Result<()> {
+    async fn repeat(&self, plan: &Plan, live: &BTreeMap<EnvName, Live>, replies: &QueueName) -> Result<()> {
         let mut again = Vec::new();
         for Live { run, .. } in live.values() {
+            let queue = QueueName::tasks(&run.plan().pool);
             for assignment in run.repeat(replies) {
-                again.push((QueueName::tasks(&run.plan().pool), Message::of(&assignment)?));
+                again.push(Sending::of(plan, self.queue.system(), queue.clone(), &assignment)?);
             }
         }
         self.send_all(again).await
     }
 
-    async fn send_all(&self, messages: Vec<(QueueName, Message)>) -> Result<()> {
+    async fn send_all(&self, messages: Vec<Sending>) -> Result<()> {
         let sent = futures::stream::iter(messages).map(Ok);
-        sent.try_for_each_concurrent(SENDING, |(queue, message)| self.send(queue, message)).await
+        sent.try_for_each_concurrent(SENDING, |Sending { queue, message, span }| {
+            metrics().sent();
+            self.send(queue, message).instrument(span)
+        })
+        .await
     }
 
     async fn send(&self, queue: QueueName, message: Message) -> Result<()> {
@@ -342,6 +354,41 @@ struct Live {
     wake: Option<Tick>,
 }
 
+/// An attempt on its way to a worker, and the span of sending it, in which the worker's spans lie.
+struct Sending {
+    queue: QueueName,
+    message: Message,
+    span: Span,
+}
+
+impl Sending {
+    fn of(plan: &Plan, system: &'static str, queue: QueueName, assignment: &Assignment) -> Result<Self> {
+        let (task, trace) = (assignment.task.id(), assignment.trace);
+        let root = Place::root_of(plan.run, plan.trace);
+        let name = queue.as_str();
+        let span = || {
+            info_span!("send", otel.name = format!("send {name}"), otel.kind = "producer",
+                messaging.system = system, messaging.operation.name = "send", messaging.operation.r#type = "send",
+                messaging.destination.name = name, lakehold.run.id = %plan.run, lakehold.task.id = %task,
+                lakehold.environment = %assignment.task.environment, lakehold.attempt = assignment.attempt)
+        };
+        let (span, place) = if trace == plan.trace {
+            (span().below(root), root)
+        } else {
+            let place = Place { trace, span: Nonce::random(), sampled: is_sampled(task) };
+            (if place.sampled { span().linked(root).at(place) } else { Span::none() }, place)
+        };
+        let mut message = Message::of(assignment)?;
+        message.trace = span.place().unwrap_or(place).headers();
+        Ok(Self { queue, message, span })
+    }
+}
+
+/// Whether a task with a trace of its own is traced: one of sixteen, and all attempts at it alike.
+fn is_sampled(task: TaskId) -> bool {
+    task.digits().ends_with('0')
+}
+
 /// What a report came to.
 enum Heard {
     Nothing,
@@ -354,6 +401,7 @@ impl Live {
         if !self.run.has(outcome.task.id()) || self.run.has_heard(&outcome.id()) {
             return Ok(());
         }
+        metrics().outcome(outcome.verdict.word());
         self.run.learn(outcome, now).map_err(bug)?;
         self.ledger.add(body);
         self.stirred = true;

@@ -131,6 +131,11 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Sends a message. Returns when the queue has taken responsibility for it; many may be under way at once.
     async fn publish(&self, queue: &QueueName, message: Message) -> Result<()>;
 
+    /// What it is, by OpenTelemetry's names of messaging systems.
+    fn system(&self) -> &'static str {
+        "memory"
+    }
+
     /// Subscribes. The consumer holds at most `unsettled` messages at a time that are not settled (1 where they are tasks).
     async fn consume(&self, queue: &QueueName, unsettled: usize) -> Result<Box<dyn Consumer>>;
 }

@@ -13,6 +13,7 @@ mod faulty;
 pub mod identity;
 mod key;
 pub mod s3;
+mod traced;
 
 #[cfg(any(test, feature = "conformance"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise ends the suite")]
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use directory::{DirectoryStore, EnvironmentLock};
 pub use faulty::{Fault as Misbehaviour, FaultyStore};
 pub use key::Key;
+pub use traced::Traced;
 
 use crate::fault::{Class, Fault, Result};
 use crate::ids::Hash;

@@ -2,6 +2,7 @@
 //! however that ends; everything it writes lies in a directory of its own.
 
 pub mod certificates;
+pub mod collector;
 pub mod http_proxy;
 pub mod ministack;
 pub mod rabbitmq;

@@ -4,5 +4,5 @@ mod rabbit;
 mod redis;
 mod redis_bucket;
 mod redis_trouble;
-mod run;
+pub(crate) mod run;
 mod s3;

@@ -12,15 +12,15 @@ const ITEMS: usize = 300;
 const JOBS: &str = "/api/2.*/jobs/list";
 const SLOTS: [&str; 2] = ["--slots", "4"];
 
-struct Fleet {
+pub(crate) struct Fleet {
     sim: Sim,
     rabbit: Rabbit,
     redis: Redis,
-    program: Program,
+    pub(crate) program: Program,
 }
 
 impl Fleet {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let config = SimConfig { population: Population::Items(ITEMS), ..SimConfig::default() };
         let (sim, rabbit, redis) = tokio::join!(Sim::start(config), Rabbit::start(), Redis::start(&[]));
         let sim = sim.unwrap();
@@ -65,7 +65,7 @@ async fn alone(sim: &Sim) -> (String, u64) {
 }
 
 /// A store is there before a worker can open it.
-async fn a_store(fleet: &Fleet) {
+pub(crate) async fn a_store(fleet: &Fleet) {
     let made = fleet.program.run("init").await;
     assert_eq!(made.code, Some(0), "{made:#?}");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lakehold_proto::locks::{BucketKey, Limit};
 use lakehold_proto::outcome::{Calls, Figures};
+use lakehold_proto::telemetry::metrics;
 
 use crate::progress::Done;
 
@@ -24,12 +25,14 @@ impl Meter {
 
     /// Counts one request that was sent.
     pub fn called(&self, family: &str) {
+        metrics().called(family);
         self.done.calls.fetch_add(1, Relaxed);
         self.calls(family, |calls| calls.made += 1);
     }
 
     /// Counts one request that was answered 429 or 503.
     pub fn throttled(&self, family: &str) {
+        metrics().throttled(family);
         self.done.throttled.fetch_add(1, Relaxed);
         self.calls(family, |calls| calls.throttled += 1);
     }
@@ -41,6 +44,7 @@ impl Meter {
 
     /// Counts time spent waiting for the budget of `key`.
     pub fn waited(&self, family: &str, key: &BucketKey, limit: Limit, time: Duration) {
+        metrics().waited(family, time);
         self.calls(family, |calls| calls.waited_ms += time.as_millis() as u64);
         *self.done.bound_by.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((key.clone(), (limit.per_second * 1000.0) as u64));
@@ -48,6 +52,7 @@ impl Meter {
 
     /// Counts bytes of bodies read from the environment.
     pub fn read(&self, bytes: u64) {
+        metrics().read(bytes);
         self.done.bytes.fetch_add(bytes, Relaxed);
         self.with(|figures| figures.bytes_read += bytes);
     }

@@ -12,6 +12,7 @@ use lakehold_proto::format::{Frame, Index, IndexDraft, IndexRef, PackBuilder, Pa
 use lakehold_proto::ids::Hash;
 use lakehold_proto::outcome::Figures;
 use lakehold_proto::store::{Key, PutHashed, SharedStore, put_hashed};
+use lakehold_proto::telemetry::metrics;
 use sha2::{Digest as _, Sha256};
 
 use super::Meter;
@@ -169,6 +170,11 @@ impl Packer {
         Ok(frame)
     }
 
+    fn stored(&mut self, bytes: u64) {
+        metrics().stored(bytes);
+        self.bytes_stored += bytes;
+    }
+
     async fn close(&mut self) -> Result<()> {
         let Some((number, pack)) = self.open.take() else { return Ok(()) };
         let mut sealed = pack.finish();
@@ -176,7 +182,7 @@ impl Packer {
             match put_hashed(&*self.store, &Key::pack(sealed.hash), sealed.bytes.clone(), false).await? {
                 PutHashed::Created => {
                     self.written += 1;
-                    self.bytes_stored += sealed.bytes.len() as u64;
+                    self.stored(sealed.bytes.len() as u64);
                     break;
                 }
                 PutHashed::Existed => break,
@@ -205,7 +211,7 @@ impl Packer {
             let known_sound = sound.contains(&index.sha256);
             match put_hashed(&*self.store, &Key::index(index.sha256), bytes, known_sound).await? {
                 PutHashed::Created => {
-                    self.bytes_stored += index.size;
+                    self.stored(index.size);
                     return Ok(index);
                 }
                 PutHashed::Existed => return Ok(index),

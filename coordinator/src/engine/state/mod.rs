@@ -28,6 +28,10 @@ pub use fold::{Fold, Folding, Start};
 /// wait in the queue.
 pub const SILENCE: Duration = Duration::from_secs(20 * 60);
 
+/// Tasks whose spans stand in the run's own trace; a trace of more is none that anybody can look at. The others have
+/// one of their own each, linked to it.
+const TRACED: usize = 5000;
+
 /// The shortest pause before a task is tried again; doubled with each attempt.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -60,6 +64,8 @@ pub struct EnvRun {
     /// Two outcomes settle one task: which counts is decided by a fold over the store.
     contested: bool,
     figures: Figures,
+    /// Tasks that may still be worked in the run's trace.
+    traceable: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +81,10 @@ struct Open {
     state: State,
     batches: Vec<Batch>,
     last_fault: Option<Box<FaultRecord>>,
+    /// The delivery that wanted it tried again.
+    before: Option<Nonce>,
+    /// Whether it is worked in the run's own trace; decided when it is first sent.
+    traced: bool,
 }
 
 /// A task that is settled, or lost: what is kept of it for the rest of the run.
@@ -104,6 +114,7 @@ impl EnvRun {
             yields: HashSet::new(),
             contested: false,
             figures: Figures::default(),
+            traceable: TRACED / plan.environments.len().max(1),
             plan: Arc::new(environment),
         };
         for spec in run.plan.roots.clone() {
@@ -224,6 +235,7 @@ impl EnvRun {
         }
         if let Verdict::Retry { fault, after_ms } = &outcome.verdict {
             open.last_fault = Some(Box::new(fault.clone()));
+            open.before = Some(id.nonce);
             self.heard.insert(id);
             let pause = (RETRY_PAUSE * (1 << outcome.attempt.min(6))).max(Duration::from_millis(*after_ms));
             self.void_below(id.task);
@@ -350,6 +362,10 @@ impl EnvRun {
                 continue;
             }
             open.batches.push(self.batches.send());
+            if attempt == 1 && self.traceable > 0 {
+                self.traceable -= 1;
+                open.traced = true;
+            }
             due.extend(self.assignment(id, attempt, reply_to));
             self.step(id, Event::Send { at: now })?;
         }
@@ -376,7 +392,8 @@ impl EnvRun {
             long: open.spec.long,
             input: open.spec.input.clone(),
             reply_to: reply_to.clone(),
-            trace: self.trace,
+            trace: if open.traced { self.trace } else { TraceId::of_task(id) },
+            before: open.before,
             snapshot: self.plan.snapshot,
         })
     }
@@ -433,7 +450,8 @@ impl EnvRun {
             }
         };
         let state = State::Pending { attempt: 1, not_before: Tick::default() };
-        let open = Open { spec, epoch, state, batches: Vec::new(), last_fault: None };
+        let open =
+            Open { spec, epoch, state, batches: Vec::new(), last_fault: None, before: None, traced: false };
         self.tasks.insert(id, Tracked::Open(Box::new(open)));
         self.make_ready(id);
         Some(id)

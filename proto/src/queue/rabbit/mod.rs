@@ -243,6 +243,10 @@ impl RabbitQueue {
 
 #[async_trait]
 impl Queue for RabbitQueue {
+    fn system(&self) -> &'static str {
+        "rabbitmq"
+    }
+
     async fn publish(&self, queue: &QueueName, message: Message) -> Result<()> {
         let parcel = Arc::new(Parcel::of(queue, message, &Nonce::random().to_string())?);
         self.patiently(|| format!("publish to {queue:?}"), self.send(parcel)).await

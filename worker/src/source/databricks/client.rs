@@ -15,7 +15,8 @@ use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::locks::SharedLocks;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Response, Url};
-use tracing::Instrument as _;
+use tracing::field::Empty;
+use tracing::{Instrument as _, info_span};
 
 use super::auth::{Auth, Pass};
 use super::body;
@@ -207,9 +208,8 @@ impl Client {
     ) -> Result<Got> {
         let (inner, request, meter) = (Arc::clone(&self.inner), request.clone(), Arc::clone(meter));
         let context = request.context();
-        let span = tracing::debug_span!("call", family = request.family.name, method = %request.method);
         let mut task = tokio::task::JoinSet::new();
-        task.spawn(async move { inner.call(&request, &meter, want, retries).await }.instrument(span));
+        task.spawn(async move { inner.call(&request, &meter, want, retries).await }.in_current_span());
         match task.join_next().await {
             Some(Ok(got)) => got,
             Some(Err(e)) if e.is_panic() => {
@@ -227,10 +227,16 @@ impl Inner {
         let (mut failed_at, mut tries, mut renewed) = (None, 0, false);
         loop {
             let pass = self.auth.pass(retries).await?;
-            let failure = match self.attempt(request, &url, &pass, meter, want).await {
+            // <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span>
+            let span = info_span!("call", otel.name = %request.method, otel.kind = "client", http.request.method = %request.method,
+                server.address = url.host_str(), url.path = url.path(), lakehold.api.family = family,
+                http.request.resend_count = tries, http.response.status_code = Empty, error.r#type = Empty);
+            let attempt = self.attempt(request, &url, &pass, meter, want).instrument(span.clone());
+            let failure = match attempt.await {
                 Ok(got) => return Ok(got),
                 Err(failure) => failure,
             };
+            span.record("error.type", failure.fault.code);
             let now = self.clock.tick();
             let spent = now.since(*failed_at.get_or_insert(now));
             if failure.stage == Stage::Unauthenticated && !renewed {
@@ -270,6 +276,7 @@ impl Inner {
         let answer = self.dress(request, url, pass)?.send();
         let answer = answer.await.map_err(|e| body::broken(&request.context(), &e))?;
         let status = answer.status();
+        tracing::Span::current().record("http.response.status_code", status.as_u16());
         if status.is_success() {
             let got = self.read(answer, request, want).await;
             self.budget.fine(leave).await;
