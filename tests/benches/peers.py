@@ -44,16 +44,20 @@ def dramatiq_broker():
     return dramatiq
 
 
+def nothing(n):
+    return n
+
+
 if len(sys.argv) > 1 and sys.argv[1] in ("celery", "dramatiq"):
     os.environ["PEER"] = sys.argv[1]
 # Both workers import this file again, by its name.
 if os.environ["PEER"] == "celery":
     app = celery_app()
-    noop = app.task(name="noop")(lambda n: n)
+    noop = app.task(name="noop")(nothing)
     WORKER = ["-m", "celery", "-A", "peers", "worker", "-c", "2", "-P", "prefork", "-l", "warning"]
     send = noop.delay
 else:
-    noop = dramatiq_broker().actor(lambda n: n, actor_name="noop", queue_name="peers", store_results=True)
+    noop = dramatiq_broker().actor(nothing, actor_name="noop", queue_name="peers", store_results=True)
     WORKER = ["-m", "dramatiq", "peers", "-p", "2", "-t", "8"]
     send = noop.send
 
