@@ -147,16 +147,7 @@ impl Fault {
     /// configuration, 5 integrity, 7 denied, 11 lock not obtained, 130 cancelled). `10 no store` and `12 wrong key` are
     /// decided by code, since they are configuration faults that scripts tell apart.
     pub fn exit_code(&self) -> u8 {
-        match (self.class, self.code) {
-            (_, "store.absent") => 10,
-            (_, "store.wrong-key") => 12,
-            (Class::Config, _) => 2,
-            (Class::Denied, _) => 7,
-            (Class::Integrity, _) => 5,
-            (Class::Conflict, "lock.held") => 11,
-            (Class::Cancelled, _) => 130,
-            _ => 1,
-        }
+        exit_code(self.class, self.code)
     }
 
     /// The lasting record of this fault, for outcomes, indexes and manifests.
@@ -167,6 +158,19 @@ impl Fault {
             message: self.to_string(),
             http: self.http.clone(),
         }
+    }
+}
+
+fn exit_code(class: Class, code: &str) -> u8 {
+    match (class, code) {
+        (_, "store.absent") => 10,
+        (_, "store.wrong-key") => 12,
+        (Class::Config, _) => 2,
+        (Class::Denied, _) => 7,
+        (Class::Integrity, _) => 5,
+        (Class::Conflict, "lock.held") => 11,
+        (Class::Cancelled, _) => 130,
+        _ => 1,
     }
 }
 
@@ -182,6 +186,13 @@ pub struct FaultRecord {
     /// What the HTTP API said, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpRefusal>,
+}
+
+impl FaultRecord {
+    /// See [`Fault::exit_code`].
+    pub fn exit_code(&self) -> u8 {
+        exit_code(self.class, &self.code)
+    }
 }
 
 /// The result of anything that can fail for a reason outside this process.

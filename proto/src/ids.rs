@@ -281,6 +281,19 @@ impl RunId {
     pub fn tail(&self) -> Nonce {
         Nonce(self.0.as_u64_pair().1)
     }
+
+    /// The id of the run that a schedule wants of `environment` for `due`: the same whoever works it out, so that of
+    /// several that begin it at once all but one find its plan in the store. Spread over a minute, so that the short ids of
+    /// environments that are due together differ.
+    pub fn scheduled(environment: &EnvName, due: Timestamp) -> Self {
+        let seed = Hash::of(format!("scheduled\n{environment}\n{due}"));
+        let [a, b, rest @ ..] = *seed.bytes();
+        let millis =
+            u64::try_from(due.as_millisecond()).unwrap_or(0) + u64::from(u16::from_be_bytes([a, b]) % 60_000);
+        let mut random = [0; 10];
+        random.copy_from_slice(&rest[..10]);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
 }
 
 /// The id of a task: the first 16 bytes of the SHA-256 of what the task is. Whoever makes the same task makes the same
@@ -451,6 +464,15 @@ mod tests {
         );
         let json = serde_json::to_string(&run).unwrap();
         assert_eq!(serde_json::from_str::<RunId>(&json).unwrap(), run);
+    }
+
+    #[test]
+    fn a_scheduled_run_has_one_id_for_each_environment_and_time() {
+        let (a, b): (EnvName, EnvName) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(RunId::scheduled(&a, at(1_754_013_600)), RunId::scheduled(&a, at(1_754_013_600)));
+        assert_ne!(RunId::scheduled(&a, at(1_754_013_600)), RunId::scheduled(&b, at(1_754_013_600)));
+        assert!(RunId::scheduled(&a, at(1_754_013_600)) < RunId::scheduled(&a, at(1_754_013_660)));
     }
 
     #[test]

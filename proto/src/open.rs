@@ -62,6 +62,15 @@ pub async fn fleet(config: &Config, store: &str, name: &str, clock: &SharedClock
     Ok(Some(Fleet { queue: Arc::new(queue), locks: Arc::new(locks) }))
 }
 
+/// The configured queue alone; `None` when everything runs in one process.
+///
+/// # Errors
+/// Those of [`fleet`] that concern the broker.
+pub async fn queue(config: &Config, name: &str, clock: &SharedClock) -> Result<Option<RabbitQueue>> {
+    let Some(queue) = &config.queue else { return Ok(None) };
+    RabbitQueue::connect(&rabbit(queue, name)?, Arc::clone(clock)).await.map(Some)
+}
+
 fn rabbit(given: &ServerConfig, name: &str) -> Result<RabbitConfig> {
     let client = given.certificate.clone().zip(given.key.clone());
     Ok(RabbitConfig {

@@ -15,6 +15,7 @@ pub fn check(config: &Config, folder: &Path) -> Vec<Fault> {
             .extend(StoreLocation::read(store, folder).err().map(|fault| fault.while_doing("check `store`")));
     }
     check_servers(config, &mut faults);
+    faults.extend(config.coordinator.faults());
     for (name, environment) in &config.environments {
         check_environment(name, environment, &mut faults);
     }
@@ -69,6 +70,9 @@ fn check_environment(name: &EnvName, environment: &EnvironmentConfig, faults: &m
             faults.push(wrong("config.objective", &at(key), "an objective of no time can never be met"));
         }
     }
+    if let Some(schedule) = &environment.schedule {
+        faults.extend(schedule.read(&at(".schedule")).err());
+    }
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if environment.pool.is_empty() || !environment.pool.bytes().all(fits) {
         faults.push(wrong(
@@ -117,7 +121,7 @@ fn check_databricks(key: &str, given: &DatabricksConfig, faults: &mut Vec<Fault>
     }
 }
 
-fn wrong(code: &'static str, key: &str, detail: impl std::fmt::Display) -> Fault {
+pub(super) fn wrong(code: &'static str, key: &str, detail: impl std::fmt::Display) -> Fault {
     Fault::new(Class::Config, code, format!("check `{key}`"), detail)
 }
 
@@ -156,5 +160,7 @@ mod tests {
         assert_eq!(codes(&with("token: env:T, profile: x}}")), ["config.credentials"]);
         assert!(codes(&with("token: env:T, profile: x, auth_type: pat}}")).is_empty());
         assert_eq!(codes(&with("token: env:T}, rpo: 0s}")), ["config.objective"]);
+        assert!(codes(&with("token: env:T}, schedule: {cron: '0 2 * * *'}}")).is_empty());
+        assert_eq!(codes(&with("token: env:T}, schedule: {cron: '0 25 * * *'}}")), ["config.cron"]);
     }
 }

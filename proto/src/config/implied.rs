@@ -35,6 +35,7 @@ pub fn implied(profile: Option<&str>, around: &Surroundings) -> Option<Config> {
         labels: Default::default(),
         protection: Protection::default(),
         limits: LimitsConfig::default(),
+        schedule: None,
         rpo: None,
         rto: None,
         pool: default_pool(),

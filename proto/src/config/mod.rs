@@ -2,10 +2,12 @@
 //! by whoever uses them. Unknown keys are errors. Secrets are only ever references.
 
 mod check;
+mod coordinator;
 mod find;
 mod implied;
 mod location;
 mod parse;
+mod schedule;
 mod secret_ref;
 mod server;
 mod settings;
@@ -16,10 +18,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use check::check;
+pub use coordinator::CoordinatorConfig;
 pub use find::{Surroundings, find};
 pub use implied::{env_name_from, implied};
 pub use location::StoreLocation;
 pub use parse::parse;
+pub use schedule::{Missed, ScheduleConfig};
 pub use secret_ref::SecretRef;
 pub use server::ServerConfig;
 pub use settings::{Asked, Effective, Origin, Settings, load};
@@ -41,6 +45,9 @@ pub struct Config {
     /// Locks and the shared rate budget. Left out: embedded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<ServerConfig>,
+    /// The coordinator as a service: how to reach it, and how it serves.
+    #[serde(default, skip_serializing_if = "CoordinatorConfig::is_default")]
+    pub coordinator: CoordinatorConfig,
     /// How to reach the bucket, where the store is one.
     #[serde(default, skip_serializing_if = "S3Settings::is_default")]
     pub s3: S3Settings,
@@ -93,6 +100,9 @@ pub struct EnvironmentConfig {
     /// How much of what it allows we may use.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// When `lakehold serve` backs it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleConfig>,
     /// How old its last good snapshot may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpo: Option<HumanDuration>,
