@@ -19,6 +19,8 @@ pub enum Fault {
     LoseAnswer(u64),
     /// Every write from the n-th on fails: the disk is full.
     FullFrom(u64),
+    /// From the first to before the second of all calls, reads and listings too, the store cannot be reached.
+    Away(u64, u64),
 }
 
 /// A [`Store`] around another that misbehaves as told.
@@ -27,12 +29,30 @@ pub struct FaultyStore {
     inner: SharedStore,
     faults: Vec<Fault>,
     writes: AtomicU64,
+    calls: AtomicU64,
 }
 
 impl FaultyStore {
     /// Wraps `inner`.
     pub fn new(inner: SharedStore, faults: Vec<Fault>) -> Self {
-        Self { inner, faults, writes: AtomicU64::new(0) }
+        Self { inner, faults, writes: AtomicU64::new(0), calls: AtomicU64::new(0) }
+    }
+
+    fn call(&self) -> Result<()> {
+        let n = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        match self
+            .faults
+            .iter()
+            .any(|fault| matches!(*fault, Fault::Away(from, to) if (from..to).contains(&n)))
+        {
+            true => Err(Failure::new(
+                Class::Unavailable,
+                "store.away",
+                "reach the store",
+                "the connection was refused",
+            )),
+            false => Ok(()),
+        }
     }
 }
 
@@ -43,6 +63,7 @@ fn failed(key: &Key, code: &'static str, detail: &str) -> Failure {
 #[async_trait]
 impl Store for FaultyStore {
     async fn put_new(&self, key: &Key, body: Bytes) -> Result<Put> {
+        self.call()?;
         let n = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
         for fault in &self.faults {
             match *fault {
@@ -61,18 +82,24 @@ impl Store for FaultyStore {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
+        self.call()?;
         self.inner.get(key).await
     }
 
     async fn get_range(&self, key: &Key, offset: u64, length: u64) -> Result<Option<Bytes>> {
+        self.call()?;
         self.inner.get_range(key, offset, length).await
     }
 
     fn list(&self, prefix: &str) -> BoxStream<'static, Result<Listed>> {
-        self.inner.list(prefix).boxed()
+        match self.call() {
+            Ok(()) => self.inner.list(prefix),
+            Err(fault) => futures::stream::iter([Err(fault)]).boxed(),
+        }
     }
 
     async fn list_folders(&self, prefix: &str) -> Result<Vec<String>> {
+        self.call()?;
         self.inner.list_folders(prefix).await
     }
 

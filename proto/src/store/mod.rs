@@ -12,6 +12,7 @@ mod directory;
 mod faulty;
 pub mod identity;
 mod key;
+mod patient;
 pub mod s3;
 mod traced;
 
@@ -30,6 +31,7 @@ pub use directory::{DirectoryStore, EnvironmentLock};
 pub use faulty::{Fault as Misbehaviour, FaultyStore};
 pub use key::Key;
 pub use traced::Traced;
+pub use patient::PatientStore;
 
 use crate::fault::{Class, Fault, Result};
 use crate::ids::Hash;
