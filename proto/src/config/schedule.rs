@@ -69,9 +69,15 @@ impl ScheduleConfig {
             format!("{:?} is no name of a time zone", self.time_zone),
         );
         let known: Vec<_> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+        let typed = self.time_zone.to_lowercase().replace(' ', "_");
+        // Most who forget something forget the continent.
+        let city = |name: &&String| name.to_lowercase().rsplit('/').next() == Some(&typed);
         let lower: Vec<_> = known.iter().map(|name| name.to_lowercase()).collect();
-        let near = nearest(&self.time_zone, &lower.iter().map(String::as_str).collect::<Vec<_>>());
-        let near = near.and_then(|near| known.iter().find(|name| name.to_lowercase() == near));
+        let similar = nearest(&typed, &lower.iter().map(String::as_str).collect::<Vec<_>>());
+        let near = known.iter().find(city).or_else(|| {
+            let similar = similar?;
+            known.iter().find(|name| name.to_lowercase() == similar)
+        });
         match near {
             Some(near) => fault.hint(format!("did you mean `{near}`?")),
             None => fault.hint("write it like Europe/Berlin"),
@@ -111,6 +117,8 @@ mod tests {
             (fault.code, fault.hint.as_deref()),
             ("config.time-zone", Some("did you mean `Europe/Berlin`?"))
         );
+        let fault = read("{cron: '0 2 * * *', time_zone: New York}").unwrap_err();
+        assert_eq!(fault.hint.as_deref(), Some("did you mean `America/New_York`?"));
         assert_eq!(read("{cron: '0 2 * * *', time_zone: ''}").unwrap_err().code, "config.time-zone");
     }
 }
