@@ -7,6 +7,7 @@ pub mod embedded;
 pub mod engine;
 pub mod output;
 pub mod plan;
+pub mod running;
 pub mod snapshot;
 mod spill;
 pub mod verify;

@@ -278,6 +278,8 @@ pub enum Reported {
     Outcome,
     /// Nothing: the worker cannot write to the store. A run that nobody can write down stops, to be resumed.
     StoreFailed,
+    /// Nothing: the worker cannot reach the store for now. Another attempt may.
+    StoreAway,
 }
 
 /// The lease of a long task is silent this long before its epoch counts as lost.

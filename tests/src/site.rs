@@ -69,6 +69,13 @@ impl Site {
         self.engine_on(Arc::new(FaultyStore::new(Arc::clone(&self.store), faults)), SystemClock::shared())
     }
 
+    /// The engine with nothing by which another could know that it is at work.
+    pub fn engine_without_lock(&self) -> Embedded {
+        let mut engine = self.engine();
+        engine.backup.directory = None;
+        engine
+    }
+
     fn engine_on(&self, store: SharedStore, clock: SharedClock) -> Embedded {
         Embedded::start(Parts {
             store,
@@ -144,7 +151,7 @@ pub fn committed(mut ended: Ended) -> Manifest {
 
 pub fn refused(mut ended: Ended) -> Fault {
     match ended.environments.remove(&prod()).unwrap() {
-        EnvEnd::Nothing(fault) | EnvEnd::Unfinished(fault) => fault,
+        EnvEnd::Nothing(fault) | EnvEnd::Unfinished(fault) | EnvEnd::Cancelled(fault) => fault,
         EnvEnd::Committed(manifest) => panic!("{} was committed", manifest.snapshot),
     }
 }

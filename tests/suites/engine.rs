@@ -2,17 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use lakehold::backup::Request;
+use lakehold::backup::report::EndState;
+use lakehold::backup::{Request, cancel, runs};
+use lakehold::engine::state::EnvRun;
 use lakehold::engine::view::RunView;
-use lakehold_proto::ids::Kind;
+use lakehold_proto::clock::SystemClock;
+use lakehold_proto::ids::{Kind, Nonce, RunId};
+use lakehold_proto::locks::MemoryLocks;
 use lakehold_proto::manifest::{Manifest, SnapshotState};
 use lakehold_proto::outcome::Standing;
 use lakehold_proto::plan::Selection;
-use lakehold_proto::queue::{MemoryQueue, Mischief};
-use lakehold_proto::store::Misbehaviour;
+use lakehold_proto::queue::{MemoryQueue, Message, Mischief, Queue as _, QueueName};
+use lakehold_proto::store::{Key, Misbehaviour};
+use lakehold_tests::program::until;
 use lakehold_tests::site::{Site, committed, prod, refused, request};
 use lakehold_tests::synthetic::{FILE, FLAT, FOLDER, OneSource, Synthetic};
+use lakehold_worker::serve::{Worker, serve};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 
 /// 1 + 3 + 9 folders below `/root`, three files in each, and 25 flat items.
@@ -159,6 +166,142 @@ async fn whatever_write_fails_the_resumed_run_ends_the_same() {
             _ => committed(site.backup_with(site.engine(), request()).await.unwrap()),
         };
         assert_eq!(manifest.content_root, undisturbed, "write {write}");
+    }
+}
+
+/// The store cannot be reached for many calls in a row, wherever in the run: nobody has to say `--resume`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_while_the_store_is_away() {
+    let (_, site) = scene();
+    let undisturbed = site.backup().await;
+    let mut outages = 0;
+    for call in [12, 40, 90, 150, 210] {
+        let (_, site) = scene();
+        let engine = site.engine_with(vec![Misbehaviour::Away(call, call + 8)]);
+        match engine.backup.plan(&request()).await {
+            Ok(planned) => {
+                let (_go_on, stop) = watch::channel(false);
+                let ended = engine.backup.carry_out(planned, &RunView::default(), stop).await.unwrap();
+                assert_eq!(committed(ended).content_root, undisturbed.content_root, "away from call {call}");
+                outages += 1;
+            }
+            // Nothing has begun yet, and a person may try again.
+            Err(fault) => assert!(fault.class.may_retry(), "{fault}"),
+        }
+        engine.drain().await;
+    }
+    assert!(outages >= 3, "{outages}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_to_stop_is_heard_while_the_store_is_away() {
+    let (_, site) = scene();
+    let planned = site.engine().backup.plan(&request()).await.unwrap();
+    // All but the first call, which opens the run.
+    let away = site.engine_with(vec![Misbehaviour::Away(2, u64::MAX)]);
+    let (stop, stopped) = watch::channel(false);
+    let opened = site.dir.path().join("store").join(Key::plan(planned.plan.run).as_str());
+    let stopping = async {
+        until("the run to be opened", || opened.is_file()).await;
+        stop.send(true).unwrap();
+    };
+    let view = RunView::default();
+    let (ended, ()) = tokio::join!(away.backup.carry_out(planned, &view, stopped), stopping);
+    assert_eq!(ended.unwrap_err().exit_code(), 130);
+    away.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_run_ends_and_is_never_resumed() {
+    let (_, site) = scene();
+    let engine = site.engine();
+    let planned = engine.backup.plan(&request()).await.unwrap();
+    let run = planned.plan.run;
+    site.store.put_new(&Key::cancel(run), "{}".into()).await.unwrap();
+    let (_go_on, stop) = watch::channel(false);
+    let ended = engine.backup.carry_out(planned, &RunView::default(), stop).await.unwrap();
+    engine.drain().await;
+    let fault = refused(ended);
+    assert_eq!((fault.code, fault.exit_code()), ("run.cancelled", 130));
+    let asked = Request { resume: true, ..request() };
+    assert_eq!(site.backup_with(site.engine(), asked).await.unwrap_err().code, "run.nothing-to-resume");
+    assert_ne!(site.backup().await.run.id, run);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_cancelled_with_nobody_there_is_closed_by_the_next() {
+    let (_, site) = scene();
+    let engine = site.engine_with(vec![Misbehaviour::FullFrom(8)]);
+    let left = engine.backup.plan(&request()).await.unwrap();
+    let run = left.plan.run;
+    let (_go_on, stop) = watch::channel(false);
+    drop(engine.backup.carry_out(left, &RunView::default(), stop).await);
+    engine.drain().await;
+    cancel::ask(&*site.store, run, jiff::Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_ne!(site.backup().await.run.id, run);
+    let (plan, report) = runs::read(&*site.store, run).await.unwrap().unwrap();
+    assert_eq!(runs::row(&plan, report.as_ref()).state, EndState::Cancelled);
+    let again = cancel::ask(&*site.store, run, jiff::Timestamp::UNIX_EPOCH).await.unwrap_err();
+    assert_eq!(again.code, "run.ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_begins_no_task_of_a_cancelled_run() {
+    let (source, site) = scene();
+    let engine = site.engine();
+    let planned = engine.backup.plan(&request()).await.unwrap().plan;
+    engine.drain().await;
+    let body = serde_json::to_vec(&planned).unwrap();
+    site.store.put_new(&Key::plan(planned.run), body.into()).await.unwrap();
+    for cancelled in [false, true] {
+        if cancelled {
+            site.store.put_new(&Key::cancel(planned.run), "{}".into()).await.unwrap();
+        }
+        let (queue, clock) = (MemoryQueue::new(), SystemClock::shared());
+        let mut run = EnvRun::new(&planned, planned.environments[0].clone(), Nonce::random());
+        for assignment in run.due(&QueueName::replies(Nonce::random()), clock.tick()).unwrap() {
+            queue.publish(&QueueName::tasks("default"), Message::of(&assignment).unwrap()).await.unwrap();
+        }
+        let worker = Worker {
+            queue: Arc::new(queue.clone()),
+            store: Arc::clone(&site.store),
+            locks: Arc::new(MemoryLocks::new(Arc::clone(&clock))),
+            clock,
+            sources: Arc::new(OneSource(Arc::clone(&source))),
+            progress: Arc::default(),
+            plans: Arc::default(),
+        };
+        // Closed, it ends when all that lies in it has been taken.
+        queue.close();
+        let (_go_on, stop) = watch::channel(false);
+        let before = source.worked.load(Ordering::Relaxed);
+        serve(worker, "default", 2, stop).await;
+        assert_eq!(source.worked.load(Ordering::Relaxed) == before, cancelled);
+    }
+}
+
+/// What two services do that share no lock, such as two embedded ones on a bucket.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduled_run_is_begun_once_even_without_locks() {
+    let (_, site) = scene();
+    let run = RunId::scheduled(&prod(), jiff::Timestamp::UNIX_EPOCH);
+    let scheduled = Request { scheduled: Some(run), ..request() };
+    let engines = [site.engine_without_lock(), site.engine_without_lock()];
+    let mut planned = Vec::new();
+    for engine in &engines {
+        planned.push(engine.backup.plan(&scheduled).await.unwrap());
+    }
+    let mut ends = Vec::new();
+    for (engine, planned) in engines.iter().zip(planned) {
+        let (_go_on, stop) = watch::channel(false);
+        ends.push(engine.backup.carry_out(planned, &RunView::default(), stop).await);
+    }
+    assert_eq!(ends.pop().unwrap().unwrap_err().code, "run.begun");
+    assert_eq!(committed(ends.pop().unwrap().unwrap()).run.id, run);
+    assert_eq!(engines[1].backup.plan(&scheduled).await.unwrap_err().code, "run.begun");
+    assert_eq!(lakehold::snapshot::list(&*site.store, &prod()).await.unwrap().len(), 1);
+    for engine in engines {
+        engine.drain().await;
     }
 }
 

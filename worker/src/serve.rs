@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
-use lakehold_proto::clock::SharedClock;
+use lakehold_proto::clock::{SharedClock, Tick};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Nonce, RunId};
 use lakehold_proto::locks::SharedLocks;
@@ -40,8 +40,12 @@ const LOCK_TTL: Duration = Duration::from_secs(30);
 const RENEWAL: Duration = Duration::from_secs(10);
 /// How often a write to the store is tried before the coordinator is told that it cannot be written.
 const STORE_TRIES: u32 = 5;
+/// How often it is asked at most whether a run was cancelled.
+const CANCEL_LOOK: Duration = Duration::from_secs(15);
 /// Plans kept in memory.
 const PLANS_KEPT: usize = 8;
+/// Runs of which it is remembered whether they were cancelled.
+const LOOKED_KEPT: usize = 64;
 
 /// Where a worker gets the source of an environment from.
 #[async_trait]
@@ -140,6 +144,10 @@ impl Worker {
             self.release(&lock, nonce).await;
             return settle(delivery).await;
         }
+        if self.is_cancelled(assignment.task.run).await {
+            self.release(&lock, nonce).await;
+            return settle(delivery).await;
+        }
         let mut delivery = Some(delivery);
         if assignment.long {
             if let Err(fault) = self.announce(&assignment, nonce).await {
@@ -159,6 +167,7 @@ impl Worker {
         let stored = self.store_outcome(&outcome).await;
         let what = match &stored {
             Ok(()) => Reported::Outcome,
+            Err(fault) if fault.class.may_retry() && fault.code != "store.full" => Reported::StoreAway,
             Err(_) => Reported::StoreFailed,
         };
         if let Err(fault) = &stored {
@@ -191,6 +200,24 @@ impl Worker {
             return true;
         }
         false
+    }
+
+    /// Whether nobody wants this run's tasks any more. What the store does not tell now it tells at the next look.
+    async fn is_cancelled(&self, run: RunId) -> bool {
+        let now = self.clock.tick();
+        if let Some(known) = self.plans.known_cancelled(run, now) {
+            return known;
+        }
+        match self.store.get(&Key::cancel(run)).await {
+            Ok(marker) => {
+                self.plans.note_cancelled(run, now, marker.is_some());
+                marker.is_some()
+            }
+            Err(fault) => {
+                warn!(%fault, "cannot look whether the run was cancelled");
+                false
+            }
+        }
     }
 
     async fn release(&self, lock: &str, nonce: Nonce) {
@@ -369,10 +396,19 @@ async fn settle(delivery: Box<dyn Delivery>) {
     }
 }
 
-/// Plans of runs, read once for each run.
+/// Plans of runs, read once for each run; and which of them were cancelled.
 #[derive(Debug, Default)]
 pub struct Plans {
     kept: Mutex<Vec<(RunId, Arc<PlansOfRun>)>>,
+    looked: Mutex<Vec<Looked>>,
+}
+
+/// When it was last asked whether a run was cancelled, and whether it was.
+#[derive(Debug)]
+struct Looked {
+    run: RunId,
+    at: Tick,
+    cancelled: bool,
 }
 
 type PlansOfRun = HashMap<EnvName, Known>;
@@ -384,6 +420,25 @@ struct Known {
 }
 
 impl Plans {
+    /// Whether a run was cancelled, as far as is known; `None` asks the caller to look now. While somebody looks again,
+    /// others go by what was seen before; the first look everybody waits for.
+    fn known_cancelled(&self, run: RunId, now: Tick) -> Option<bool> {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let looked = looked.iter_mut().find(|looked| looked.run == run)?;
+        if looked.cancelled || now.since(looked.at) < CANCEL_LOOK {
+            return Some(looked.cancelled);
+        }
+        looked.at = now;
+        None
+    }
+
+    fn note_cancelled(&self, run: RunId, at: Tick, cancelled: bool) {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.retain(|looked| looked.run != run);
+        looked.insert(0, Looked { run, at, cancelled });
+        looked.truncate(LOOKED_KEPT);
+    }
+
     async fn get(
         &self,
         store: &dyn lakehold_proto::store::Store,

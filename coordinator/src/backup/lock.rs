@@ -16,7 +16,7 @@ const TTL: Duration = Duration::from_secs(15);
 /// How often it is renewed.
 const RENEWAL: Duration = Duration::from_secs(5);
 /// How long a lock is waited for that may be left over from a process that was killed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is asked for meanwhile.
 const ASK: Duration = Duration::from_millis(500);
 
@@ -31,7 +31,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Takes the environment.
+    /// Takes the environment; who shares a lock with other machines waits for it up to `patience`.
     ///
     /// # Errors
     /// `Conflict` (`lock.held`, exit 11) when somebody else backs it up.
@@ -40,12 +40,13 @@ impl Held {
         directory: Option<&DirectoryStore>,
         locks: &SharedLocks,
         clock: &SharedClock,
+        patience: Duration,
     ) -> Result<Self> {
         let holder = || format!("process {} since {}", std::process::id(), clock.now());
         let file =
             directory.map(|directory| directory.lock_environment(environment, &holder())).transpose()?;
         let (name, token) = (format!("backup/{environment}"), Nonce::random());
-        wait(environment, &name, token, locks, clock).await?;
+        wait(environment, (&name, token), locks, clock, patience).await?;
         let renewal =
             tokio::spawn(renew(name.clone(), token, SharedLocks::clone(locks), SharedClock::clone(clock)));
         Ok(Self { _file: file, locks: SharedLocks::clone(locks), name, token, renewal })
@@ -68,16 +69,16 @@ impl Drop for Held {
 
 async fn wait(
     environment: &EnvName,
-    name: &str,
-    token: Nonce,
+    (name, token): (&str, Nonce),
     locks: &SharedLocks,
     clock: &SharedClock,
+    patience: Duration,
 ) -> Result<()> {
     let began = clock.tick();
     loop {
         match locks.acquire(name, token, TTL).await {
             Ok(true) => return Ok(()),
-            Ok(false) if clock.tick().since(began) < PATIENCE => clock.sleep(ASK).await,
+            Ok(false) if clock.tick().since(began) < patience => clock.sleep(ASK).await,
             Ok(false) => {
                 let detail = "it is held by another process of the fleet";
                 return Err(Fault::new(Class::Conflict, "lock.held", format!("lock {environment}"), detail)

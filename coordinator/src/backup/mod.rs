@@ -1,13 +1,17 @@
 //! The backup verb: which environments, from which base, under which locks; then plan, carry out, report.
 
+pub mod asked;
+pub mod cancel;
 pub mod lock;
 pub mod progress;
 pub mod report;
+pub mod runs;
 pub mod summary;
 pub mod unfinished;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind, RunId, SnapshotId, TraceId};
@@ -20,13 +24,13 @@ use lakehold_worker::source::SharedSource;
 use tokio::sync::watch;
 use tracing::{Instrument as _, error_span, info};
 
-use crate::engine::drive::{Engine, EnvEnd};
+use crate::engine::drive::{Engine, EnvEnd, read_plan};
 use crate::engine::view::RunView;
 use crate::plan::{self, EnvFacts, RunHead, check};
 use crate::snapshot;
 use lock::Held;
 use report::{EndState, EnvReport, REPORT_SCHEMA, RunReport};
-use unfinished::Wanted;
+use unfinished::{Left, Wanted};
 
 /// What a person asked for.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +45,9 @@ pub struct Request {
     pub resume: bool,
     /// Only plan: take no lock, close no abandoned run.
     pub dry_run: bool,
+    /// The id of the run, where a schedule fixes it: begun once, by whoever comes first, and only where nobody else is at
+    /// work.
+    pub scheduled: Option<RunId>,
 }
 
 /// What a backup works with.
@@ -83,19 +90,28 @@ impl Backup {
     /// environment that cannot take part does not stop the others.
     ///
     /// # Errors
-    /// Those that concern all: the store cannot be read, `--resume` finds nothing to go on with.
+    /// Those that concern all: the store cannot be read, `--resume` finds nothing to go on with, somebody has begun the
+    /// scheduled run (`run.begun`).
     pub async fn plan(&self, request: &Request) -> Result<Planned> {
         let mut refused = BTreeMap::new();
-        let locks =
-            if request.dry_run { Vec::new() } else { self.lock(&request.environments, &mut refused).await };
+        let locks = if request.dry_run {
+            Vec::new()
+        } else {
+            self.lock(&request.environments, patience(request), &mut refused).await
+        };
         let free: Vec<EnvName> =
             request.environments.iter().filter(|name| !refused.contains_key(*name)).cloned().collect();
-        if let Some(plan) = self.unfinished(request, &free).await? {
+        if let Some(run) = request.scheduled {
+            if self.engine.store.get(&Key::plan(run)).await?.is_some() {
+                release(locks).await;
+                return Err(begun(run));
+            }
+        } else if let Some(plan) = self.unfinished(request, &free).await? {
             let kinds = self.kinds(&plan, &mut refused).await;
             return Ok(Planned { plan, resumed: true, refused, kinds, locks });
         }
         let now = self.engine.clock.now();
-        let (run, trace) = (RunId::new(now), TraceId::random());
+        let (run, trace) = (request.scheduled.unwrap_or_else(|| RunId::new(now)), TraceId::random());
         let span = error_span!("plan", run.id = %run, trace_id = %trace);
         // A plan that is only looked at has no run whose root would end.
         let span = if request.dry_run { span } else { span.below(Place::root_of(run, trace)) };
@@ -108,6 +124,18 @@ impl Backup {
         Ok(planned)
     }
 
+    /// Writes the plan down, where somebody takes part. From here on a crash can be resumed. Twice is once.
+    ///
+    /// # Errors
+    /// The store's; `run.begun` when somebody else has begun this scheduled run.
+    pub async fn open(&self, planned: &Planned) -> Result<()> {
+        if planned.plan.environments.is_empty() {
+            return Ok(());
+        }
+        // Not patiently: nothing has begun yet, and who asked may ask again.
+        open_run(&*self.engine.store, &planned.plan).await
+    }
+
     /// Opens the run in the store, carries it out, and writes its report.
     ///
     /// # Errors
@@ -118,43 +146,88 @@ impl Backup {
         view: &RunView,
         stop: watch::Receiver<bool>,
     ) -> Result<Ended> {
+        if let Err(fault) = self.open(&planned).await {
+            planned.release().await;
+            return Err(fault);
+        }
         let Planned { plan, refused, kinds, locks, .. } = planned;
+        let engine = self.engine.patient();
         let mut environments: BTreeMap<_, _> =
             refused.into_iter().map(|(name, fault)| (name, EnvEnd::Nothing(fault))).collect();
         if plan.environments.is_empty() {
+            release(locks).await;
             return Ok(Ended { plan: None, environments });
         }
-        open_run(&*self.engine.store, &plan).await?;
         let root = Place::root_of(plan.run, plan.trace);
         let span = error_span!("coordinate", run.id = %plan.run, trace_id = %plan.trace).below(root);
         let work = async {
             info!(environments = plan.environments.len(), "run opened");
-            self.engine.carry_out(&plan, &kinds, view, stop).await
+            engine.carry_out(&plan, &kinds, view, stop.clone()).await
         };
         let ended = work.instrument(span).await;
-        futures::future::join_all(locks.into_iter().map(Held::release)).await;
-        environments.extend(ended?);
-        if !environments.values().any(|end| matches!(end, EnvEnd::Unfinished(_))) {
-            let ended = report_of(&plan, &environments, self.engine.clock.now());
-            report::close(&*self.engine.store, &ended).await?;
-            root_span(
-                root,
-                "lakehold backup",
-                plan.created,
-                ended.ended,
-                vec![
-                    ("lakehold.run.id", plan.run.to_string()),
-                    ("lakehold.environments", plan.environments.len().to_string()),
-                ],
-            );
+        let closed = async {
+            environments.extend(ended?);
+            if !environments.values().any(|end| matches!(end, EnvEnd::Unfinished(_))) {
+                let ended = report_of(&plan, &environments, engine.clock.now());
+                tokio::select! {
+                    closed = report::close(&*engine.store, &ended) => closed?,
+                    () = told_to_stop(stop) => return Ok(()),
+                }
+                let environments = plan.environments.len().to_string();
+                let about = vec![("lakehold.run.id", plan.run.to_string()), ("lakehold.environments", environments)];
+                root_span(root, "lakehold backup", plan.created, ended.ended, about);
+            }
+            Ok(())
         }
+        .await;
+        // Not before the report: who finds the environment free and the run without one would go on with it.
+        release(locks).await;
+        closed?;
         Ok(Ended { plan: Some(plan), environments })
     }
 
-    async fn lock(&self, environments: &[EnvName], refused: &mut BTreeMap<EnvName, Fault>) -> Vec<Held> {
+    /// Goes on with a run that somebody left, where nobody is at work on any of its environments; one that is too old, or was
+    /// cancelled, is closed.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn take_up(&self, left: &Left) -> Result<Option<Planned>> {
+        let plan = left.plan.clone();
+        let environments: Vec<_> =
+            plan.environments.iter().map(|planned| planned.environment.clone()).collect();
+        let mut refused = BTreeMap::new();
+        let locks = self.lock(&environments, Duration::ZERO, &mut refused).await;
+        let taken = async {
+            let (store, now) = (&*self.engine.store, self.engine.clock.now());
+            if !refused.is_empty() || store.get(&Key::report(plan.run)).await?.is_some() {
+                return Ok(false);
+            }
+            if left.cancelled || !left.is_young(now) {
+                left.close(store, now).await?;
+                return Ok(false);
+            }
+            Ok(true)
+        };
+        match taken.await {
+            Ok(true) => {}
+            not => {
+                release(locks).await;
+                return not.map(|_| None);
+            }
+        }
+        let kinds = self.kinds(&plan, &mut refused).await;
+        Ok(Some(Planned { plan, resumed: true, refused, kinds, locks }))
+    }
+
+    async fn lock(
+        &self,
+        environments: &[EnvName],
+        patience: Duration,
+        refused: &mut BTreeMap<EnvName, Fault>,
+    ) -> Vec<Held> {
         let Engine { locks, clock, .. } = &self.engine;
-        let take =
-            |name| async move { (name, Held::take(name, self.directory.as_ref(), locks, clock).await) };
+        let directory = self.directory.as_ref();
+        let take = |name| async move { (name, Held::take(name, directory, locks, clock, patience).await) };
         let mut held = Vec::new();
         for (environment, taken) in futures::future::join_all(environments.iter().map(take)).await {
             match taken {
@@ -256,6 +329,11 @@ impl Backup {
 }
 
 impl Planned {
+    /// Lets go of what cannot be carried out.
+    pub async fn release(self) {
+        release(self.locks).await;
+    }
+
     fn kinds_of(&self, environment: &EnvPlan) -> Vec<Kind> {
         self.kinds.get(&environment.environment).cloned().unwrap_or_default()
     }
@@ -278,26 +356,46 @@ fn warnings(mut warnings: Vec<String>, before: &Before) -> Vec<String> {
     warnings
 }
 
+/// A timer finds out at its next look whether an environment is free again; a person waits a little for a lock that a process
+/// left that was killed.
+fn patience(request: &Request) -> Duration {
+    if request.scheduled.is_some() { Duration::ZERO } else { lock::PATIENCE }
+}
+
+async fn release(locks: Vec<Held>) {
+    futures::future::join_all(locks.into_iter().map(Held::release)).await;
+}
+
+async fn told_to_stop(mut stop: watch::Receiver<bool>) {
+    // Nobody is left who could tell: then nobody will.
+    if stop.wait_for(|&stop| stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Writes the plan down. From here on a crash can be resumed.
 async fn open_run(store: &dyn Store, plan: &Plan) -> Result<()> {
     let body = serde_json::to_vec_pretty(plan)
         .map_err(|e| Fault::new(Class::Bug, "plan.encode", "write a plan", e))?;
     match store.put_new(&Key::plan(plan.run), body.into()).await? {
-        Put::Created | Put::Existed => Ok(()),
+        Put::Created => Ok(()),
+        // A resumed run finds its own; of two who begin a scheduled run at once the second finds the first one's.
+        Put::Existed if read_plan(store, plan.run).await?.trace == plan.trace => Ok(()),
+        Put::Existed => Err(begun(plan.run)),
     }
+}
+
+fn begun(run: RunId) -> Fault {
+    let detail = "another coordinator has begun this scheduled run";
+    Fault::new(Class::Conflict, "run.begun", format!("begin {run}"), detail)
 }
 
 fn report_of(plan: &Plan, environments: &BTreeMap<EnvName, EnvEnd>, ended: jiff::Timestamp) -> RunReport {
     let of = |end: &EnvEnd| match end {
-        EnvEnd::Committed(manifest) => {
-            EnvReport { state: manifest.state.into(), snapshot: Some(manifest.snapshot), fault: None }
-        }
-        EnvEnd::Nothing(fault) => {
-            EnvReport { state: EndState::Failed, snapshot: None, fault: Some(fault.record()) }
-        }
-        EnvEnd::Unfinished(fault) => {
-            EnvReport { state: EndState::Unfinished, snapshot: None, fault: Some(fault.record()) }
-        }
+        EnvEnd::Committed(manifest) => EnvReport::committed(manifest),
+        EnvEnd::Nothing(fault) => EnvReport::without(EndState::Failed, fault),
+        EnvEnd::Unfinished(fault) => EnvReport::without(EndState::Unfinished, fault),
+        EnvEnd::Cancelled(fault) => EnvReport::without(EndState::Cancelled, fault),
     };
     RunReport {
         schema: REPORT_SCHEMA.into(),

@@ -24,17 +24,20 @@ const LINE: Duration = Duration::from_secs(10);
 /// What the display looks at.
 #[derive(Debug)]
 pub struct Watched<'a> {
-    /// What was planned.
-    pub plan: &'a Plan,
-    /// What workers have done, where they are this process's own: then it is told as it happens, and by items. What others
-    /// do is known when their tasks have settled.
-    pub progress: Option<&'a Progress>,
+    /// The environments, with the items that are expected of each.
+    pub environments: Vec<(EnvName, Option<u64>)>,
+    /// What workers have done, where they are this process's own, and where the present rate is known: then it is told as
+    /// it happens, and by items. What others do is known when their tasks have settled.
+    pub workers: Option<(&'a Progress, SharedLocks)>,
     /// How far the run is.
     pub view: &'a RunView,
-    /// Where the present rate is known.
-    pub locks: SharedLocks,
     /// Time.
     pub clock: SharedClock,
+}
+
+/// The environments of a plan, with the items that are expected of each.
+pub fn expected(plan: &Plan) -> Vec<(EnvName, Option<u64>)> {
+    plan.environments.iter().map(|planned| (planned.environment.clone(), planned.estimate.items)).collect()
 }
 
 impl Watched<'_> {
@@ -48,11 +51,11 @@ impl Watched<'_> {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{spinner} {msg}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let line = |planned: &lakehold_proto::plan::EnvPlan| {
+        let line = |(environment, _): &(EnvName, Option<u64>)| {
             let bar = all.add(ProgressBar::new_spinner().with_style(style.clone()));
-            (planned.environment.clone(), bar)
+            (environment.clone(), bar)
         };
-        let bars: BTreeMap<EnvName, ProgressBar> = self.plan.environments.iter().map(line).collect();
+        let bars: BTreeMap<EnvName, ProgressBar> = self.environments.iter().map(line).collect();
         let _clear = Clear(&all);
         loop {
             for (environment, bar) in &bars {
@@ -66,17 +69,18 @@ impl Watched<'_> {
     async fn write(&self, began: Tick) {
         loop {
             self.clock.sleep(LINE).await;
-            for planned in &self.plan.environments {
-                say(&self.line(&planned.environment, began).await);
+            for (environment, _) in &self.environments {
+                say(&self.line(environment, began).await);
             }
         }
     }
 
     async fn line(&self, environment: &EnvName, began: Tick) -> String {
         let tasks = self.view.tasks().get(environment).copied().unwrap_or_default();
-        let Some(done) = self.progress.map(|progress| progress.of(environment)) else {
+        let Some((progress, locks)) = &self.workers else {
             return format!("{environment}  {}{}", took(&tasks), committing(&tasks));
         };
+        let done = progress.of(environment);
         let items = done.items.load(Relaxed);
         let took = took(&Tasks {
             calls: done.calls.load(Relaxed),
@@ -89,23 +93,9 @@ impl Watched<'_> {
         if gaps > 0 {
             line += &format!("  {} gaps", count(gaps));
         }
-        line += &self.rate(&done).await;
+        line += &rate(&done, locks).await;
         line += &self.left(environment, items, tasks, self.clock.tick().since(began));
         line
-    }
-
-    /// The bucket that last made a call wait: its present rate against its ceiling.
-    async fn rate(&self, done: &Done) -> String {
-        let bound = done.bound_by.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some((key, ceiling)) = bound else { return String::new() };
-        match self.locks.rate(&key).await {
-            Ok(Some(rate)) => {
-                let name = key.as_str().rsplitn(3, '/').take(2).collect::<Vec<_>>();
-                let family = name.get(1).copied().unwrap_or("");
-                format!("  {family} {rate:.0}/{:.0} per s", ceiling as f64 / 1000.0)
-            }
-            _ => String::new(),
-        }
     }
 
     /// What is left: by the items that the base snapshot leads us to expect, where there is one.
@@ -113,8 +103,8 @@ impl Watched<'_> {
         if !committing(&tasks).is_empty() {
             return committing(&tasks).into();
         }
-        let planned = self.plan.environments.iter().find(|planned| planned.environment == *environment);
-        let Some(expected) = planned.and_then(|planned| planned.estimate.items) else { return String::new() };
+        let expected = self.environments.iter().find(|(name, _)| name == environment);
+        let Some(expected) = expected.and_then(|(_, items)| *items) else { return String::new() };
         if items == 0 || items >= expected {
             return String::new();
         }
@@ -123,8 +113,26 @@ impl Watched<'_> {
     }
 }
 
+/// The bucket that last made a call wait: its present rate against its ceiling.
+async fn rate(done: &Done, locks: &SharedLocks) -> String {
+    let bound = done.bound_by.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Some((key, ceiling)) = bound else { return String::new() };
+    match locks.rate(&key).await {
+        Ok(Some(rate)) => {
+            let name = key.as_str().rsplitn(3, '/').take(2).collect::<Vec<_>>();
+            let family = name.get(1).copied().unwrap_or("");
+            format!("  {family} {rate:.0}/{:.0} per s", ceiling as f64 / 1000.0)
+        }
+        _ => String::new(),
+    }
+}
+
 fn took(tasks: &Tasks) -> String {
     let Tasks { known, settled, calls, throttled, bytes: read } = *tasks;
+    // Who only looks into the store knows no more.
+    if known == 0 {
+        return format!("{settled} tasks");
+    }
     let mut took = format!("{} calls  {}  {settled}/{known} tasks", count(calls), bytes(read));
     if throttled > 0 {
         took += &format!("  {} throttled", count(throttled));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use lakehold_proto::fault::{Class, Fault, FaultRecord, Result};
 use lakehold_proto::ids::{EnvName, RunId, SnapshotId, TraceId};
-use lakehold_proto::manifest::SnapshotState;
+use lakehold_proto::manifest::{Manifest, SnapshotState};
 use lakehold_proto::plan::Plan;
 use lakehold_proto::store::{Key, Store};
 use lakehold_proto::task::Verb;
@@ -44,6 +44,21 @@ pub struct EnvReport {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultRecord>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl EnvReport {
+    /// Of a snapshot.
+    pub fn committed(manifest: &Manifest) -> Self {
+        Self { state: manifest.state.into(), snapshot: Some(manifest.snapshot), fault: None, hint: None }
+    }
+
+    /// Of none.
+    pub fn without(state: EndState, fault: &Fault) -> Self {
+        Self { state, snapshot: None, fault: Some(fault.record()), hint: fault.hint.clone() }
+    }
 }
 
 /// The state in which a run ended for one environment.
@@ -58,8 +73,24 @@ pub enum EndState {
     Failed,
     /// It was given up; some later run made it superfluous.
     Abandoned,
+    /// Somebody cancelled it.
+    Cancelled,
     /// It is not finished, and can be resumed. Never written down.
     Unfinished,
+}
+
+impl EndState {
+    /// The word for it in tables.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Abandoned => "abandoned",
+            Self::Cancelled => "cancelled",
+            Self::Unfinished => "unfinished",
+        }
+    }
 }
 
 impl From<SnapshotState> for EndState {
@@ -81,22 +112,25 @@ pub async fn close(store: &dyn Store, report: &RunReport) -> Result<()> {
     store.put_new(&Key::report(report.run), body.into()).await.map(|_| ())
 }
 
-/// Closes a run that nobody will finish. Environments whose snapshots it did commit keep them.
+/// Closes a run that nobody will finish, as `state` because of `fault`. Environments whose snapshots it did commit keep
+/// them.
 ///
 /// # Errors
 /// The store's.
-pub async fn close_abandoned(store: &dyn Store, plan: &Plan, fault: &Fault, now: Timestamp) -> Result<()> {
+pub async fn close_unfinished(
+    store: &dyn Store,
+    plan: &Plan,
+    state: EndState,
+    fault: &Fault,
+    now: Timestamp,
+) -> Result<()> {
     let mut environments = BTreeMap::new();
     for planned in &plan.environments {
         let name = &planned.environment;
         let report = match crate::snapshot::read_manifest(store, name, &planned.time, planned.snapshot).await
         {
-            Ok((manifest, _)) => {
-                EnvReport { state: manifest.state.into(), snapshot: Some(manifest.snapshot), fault: None }
-            }
-            Err(missing) if missing.class == Class::Integrity => {
-                EnvReport { state: EndState::Abandoned, snapshot: None, fault: Some(fault.record()) }
-            }
+            Ok((manifest, _)) => EnvReport::committed(&manifest),
+            Err(missing) if missing.class == Class::Integrity => EnvReport::without(state, fault),
             Err(fault) => return Err(fault),
         };
         environments.insert(name.clone(), report);

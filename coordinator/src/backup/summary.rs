@@ -3,38 +3,40 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
-use lakehold_proto::fault::FaultRecord;
+use lakehold_proto::fault::{Fault, FaultRecord, Result};
 use lakehold_proto::ids::{EnvName, Hash, RunId, SnapshotId, TraceId};
-use lakehold_proto::manifest::{Counts, KindReport, Manifest, SnapshotState};
+use lakehold_proto::manifest::{Counts, KindReport, Manifest};
 use lakehold_proto::outcome::{Figures, Standing};
 use lakehold_proto::plan::{EnvPlan, Plan};
-use serde::Serialize;
+use lakehold_proto::store::Store;
+use serde::{Deserialize, Serialize};
 
 use super::Ended;
-use super::report::EndState;
+use super::report::{EndState, EnvReport, RunReport};
 use crate::engine::drive::EnvEnd;
 use crate::output::{Align, Table, age, bytes, count, shown};
+use crate::snapshot::read_manifest;
 
 /// The schema name of a [`Summary`].
 pub const SUMMARY_SCHEMA: &str = "lakehold.backup/v1";
 
 /// What a backup came to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
     /// `lakehold.backup/v1`.
-    pub schema: &'static str,
+    pub schema: String,
     /// The run; absent when no environment could take part.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
     /// Its trace.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceId>,
     /// What it came to for each environment.
     pub environments: BTreeMap<EnvName, EnvSummary>,
 }
 
 /// What a backup came to for one environment.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EnvSummary {
     /// How it ended.
     pub state: EndState,
@@ -42,23 +44,22 @@ pub struct EnvSummary {
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotSummary>,
     /// Why nothing was.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultRecord>,
-    #[serde(skip)]
-    hint: Option<String>,
-    #[serde(skip)]
-    exit: u8,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// What was committed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SnapshotSummary {
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// Its time.
     pub time: String,
     /// The snapshot it was compared with.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<SnapshotId>,
     /// Its content root.
     pub content_root: Hash,
@@ -71,7 +72,7 @@ pub struct SnapshotSummary {
     /// Seconds from the plan to the commit.
     pub seconds: f64,
     /// What a person should know.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
@@ -79,7 +80,7 @@ impl Summary {
     /// Sums up how a backup ended.
     pub fn of(ended: &Ended) -> Self {
         Self {
-            schema: SUMMARY_SCHEMA,
+            schema: SUMMARY_SCHEMA.into(),
             run: ended.plan.as_ref().map(|plan| plan.run),
             trace: ended.plan.as_ref().map(|plan| plan.trace),
             environments: ended
@@ -90,14 +91,38 @@ impl Summary {
         }
     }
 
-    /// 0 if all are complete, 1 if none is usable, else 3; of one environment that failed, its fault's own.
+    /// Sums up a run that has ended, from what the store has of it.
+    ///
+    /// # Errors
+    /// The store's; `Integrity` when a manifest is damaged.
+    pub async fn of_ended(store: &dyn Store, plan: &Plan, report: &RunReport) -> Result<Self> {
+        let mut environments = BTreeMap::new();
+        for (name, ended) in &report.environments {
+            let planned = plan.environments.iter().find(|planned| planned.environment == *name);
+            let snapshot = match planned.filter(|_| ended.snapshot.is_some()) {
+                Some(planned) => {
+                    let (manifest, _) = read_manifest(store, name, &planned.time, planned.snapshot).await?;
+                    Some(SnapshotSummary::of(&manifest))
+                }
+                None => None,
+            };
+            let EnvReport { state, fault, hint, .. } = ended.clone();
+            environments.insert(name.clone(), EnvSummary { state, snapshot, fault, hint });
+        }
+        let (run, trace) = (Some(plan.run), Some(plan.trace));
+        Ok(Self { schema: SUMMARY_SCHEMA.into(), run, trace, environments })
+    }
+
+    /// 0 if all are complete, 130 if one was cancelled, 1 if none is usable, else 3; of one environment that failed, its
+    /// fault's own.
     pub fn exit_code(&self) -> u8 {
         let states: Vec<_> = self.environments.values().map(|environment| environment.state).collect();
         let usable = |state: &EndState| matches!(state, EndState::Complete | EndState::Partial);
         match states.as_slice() {
             all if all.iter().all(|state| *state == EndState::Complete) => 0,
+            all if all.contains(&EndState::Cancelled) => 130,
             all if all.iter().any(usable) => 3,
-            [_] => self.environments.values().map(|environment| environment.exit).next().unwrap_or(1),
+            [_] => self.environments.values().map(EnvSummary::exit_code).next().unwrap_or(1),
             _ => 1,
         }
     }
@@ -144,12 +169,11 @@ impl Summary {
 
 impl EnvSummary {
     fn of(end: &EnvEnd) -> Self {
-        let failed = |state, fault: &lakehold_proto::fault::Fault| Self {
+        let failed = |state, fault: &Fault| Self {
             state,
             snapshot: None,
             fault: Some(fault.record()),
             hint: fault.hint.clone(),
-            exit: fault.exit_code(),
         };
         match end {
             EnvEnd::Committed(manifest) => Self {
@@ -157,22 +181,23 @@ impl EnvSummary {
                 snapshot: Some(SnapshotSummary::of(manifest)),
                 fault: None,
                 hint: None,
-                exit: if manifest.state == SnapshotState::Complete { 0 } else { 3 },
             },
             EnvEnd::Nothing(fault) => failed(EndState::Failed, fault),
             EnvEnd::Unfinished(fault) => failed(EndState::Unfinished, fault),
+            EnvEnd::Cancelled(fault) => failed(EndState::Cancelled, fault),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self.state {
+            EndState::Complete => 0,
+            EndState::Partial => 3,
+            _ => self.fault.as_ref().map_or(1, FaultRecord::exit_code),
         }
     }
 
     fn cells(&self, name: &EnvName) -> Vec<String> {
-        let state = match self.state {
-            EndState::Complete => "complete",
-            EndState::Partial => "partial",
-            EndState::Failed => "failed",
-            EndState::Abandoned => "abandoned",
-            EndState::Unfinished => "unfinished",
-        };
-        let mut cells = vec![name.to_string(), state.to_owned()];
+        let mut cells = vec![name.to_string(), self.state.word().to_owned()];
         let Some(snapshot) = &self.snapshot else {
             cells.extend(std::iter::repeat_n("-".to_owned(), 11));
             return cells;

@@ -1,30 +1,25 @@
-//! `lakehold backup`: what may be typed, and the embedded engine that carries it out.
+//! `lakehold backup`: what may be typed; and a run of this process.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::ids::{EnvName, Kind};
-use lakehold_proto::locks::{MemoryLocks, SharedLocks};
-use lakehold_proto::open::{self, Fleet};
-use lakehold_proto::plan::Selection;
-use lakehold_proto::queue::MemoryQueue;
-use lakehold_worker::configured::ConfiguredSources;
-use lakehold_worker::progress::Progress;
-use lakehold_worker::serve::Sources;
+use lakehold_proto::ids::{EnvName, RunId};
+use lakehold_proto::plan::Plan;
+use lakehold_proto::store::identity;
 use lakehold_worker::signals::Signals;
 use tokio::sync::watch;
 
 use super::Context;
-use crate::backup::progress::Watched;
+use crate::backup::asked::Asked;
+use crate::backup::progress::{Watched, expected};
 use crate::backup::summary::{Summary, render_plan};
-use crate::backup::{Backup, Ended, Planned, Request};
-use crate::embedded::{Embedded, Parts};
-use crate::engine::drive::Engine;
+use crate::backup::{Ended, Planned, Request};
 use crate::engine::view::RunView;
 use crate::output::{Format, document, print, say};
-use lakehold_proto::store::identity;
+use crate::running::Running;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -81,79 +76,43 @@ pub enum Scope {
 }
 
 impl BackupArgs {
-    /// What of an environment was asked for.
-    pub fn selection(&self) -> Selection {
-        let kinds = |names: &[String]| names.iter().map(Kind::named).collect();
-        Selection {
-            kinds: kinds(&self.kinds),
-            exclude_kinds: kinds(&self.exclude_kinds),
+    /// The same, for whoever carries it out.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            environments: self.environments.clone(),
+            all: self.all,
+            kinds: self.kinds.clone(),
+            exclude_kinds: self.exclude_kinds.clone(),
             paths: self.paths.clone(),
             shared: self.scope == Scope::Shared,
             full: self.full,
-        }
-    }
-
-    /// Which environments were asked for: those named, all with `--all`, or the only one there is.
-    ///
-    /// # Errors
-    /// `Config` when none is configured, several are and none was named, or one that was named is not configured.
-    pub fn environments(&self, configured: impl Iterator<Item = EnvName>) -> Result<Vec<EnvName>> {
-        let configured: Vec<_> = configured.collect();
-        let fault = |code, detail: String| Fault::new(Class::Config, code, "choose environments", detail);
-        let list = || configured.iter().map(EnvName::as_str).collect::<Vec<_>>().join(", ");
-        if let Some(unknown) = self.environments.iter().find(|name| !configured.contains(name)) {
-            return Err(fault("environment.unknown", format!("{unknown} is not configured")).hint(
-                if configured.is_empty() {
-                    "add it to lakehold.yaml".into()
-                } else {
-                    format!("known: {}", list())
-                },
-            ));
-        }
-        match (self.environments.is_empty(), self.all, configured.as_slice()) {
-            (_, _, []) => Err(fault("environment.none", "no environment is configured".into())
-                .hint("write a lakehold.yaml, set DATABRICKS_HOST and DATABRICKS_TOKEN, or give --profile")),
-            (false, ..) => {
-                let mut named = self.environments.clone();
-                named.sort_unstable();
-                named.dedup();
-                Ok(named)
-            }
-            (true, false, [_, _, ..]) => {
-                Err(fault("environment.which", format!("{} are configured", configured.len()))
-                    .hint(format!("name one or several with --env ({}), or give --all", list())))
-            }
-            _ => Ok(configured),
+            tags: self.tags.clone(),
+            resume: self.resume,
+            dry_run: self.dry_run,
         }
     }
 }
 
 pub(super) async fn run(args: BackupArgs, context: &Context) -> Result<u8> {
     let config = &context.settings.config;
-    let request = Request {
-        environments: args.environments(config.environments.keys().cloned())?,
-        selection: args.selection(),
-        tags: args.tags.clone(),
-        resume: args.resume,
-        dry_run: args.dry_run,
-    };
+    let request = args.asked().request(config.environments.keys().cloned())?;
     let store = open_store(&request, context).await?;
-    let engine = match &store {
-        Some(store) => fleet(context, store).await?,
-        None => None,
-    };
-    let engine = engine.unwrap_or_else(|| embedded(context));
+    let running = Running::start(config, context.place(), store.as_deref()).await?;
     if request.dry_run {
-        let planned = engine.backup.plan(&request).await?;
-        return show_plan(&planned, context);
+        let Planned { plan, refused, .. } = running.backup.plan(&request).await?;
+        return show_plan(&plan, &refused, context.output);
     }
-    let ended = carry_out(&engine, &request, context).await?;
-    engine.end().await;
-    let summary = Summary::of(&ended);
-    match context.output {
+    let ended = carry_out(&running, &request, context).await?;
+    running.close().await;
+    tell(&Summary::of(&ended), context.output)
+}
+
+/// Writes down what a run came to.
+fn tell(summary: &Summary, output: Format) -> Result<u8> {
+    match output {
         Format::Table => print(&summary.render())?,
         Format::Name => print(&summary.addresses())?,
-        format => document(format, &summary)?,
+        format => document(format, summary)?,
     }
     Ok(summary.exit_code())
 }
@@ -169,101 +128,25 @@ async fn open_store(request: &Request, context: &Context) -> Result<Option<Strin
     }
 }
 
-/// The verb, and what carries its tasks out.
-struct Running {
-    backup: Backup,
-    workers: Workers,
-}
-
-enum Workers {
-    /// This process's own.
-    Embedded(Embedded),
-    /// Those that serve the configured queue.
-    Fleet(Fleet),
-}
-
-impl Running {
-    /// What workers have done, where they are this process's own.
-    fn progress(&self) -> Option<&Progress> {
-        match &self.workers {
-            Workers::Embedded(embedded) => Some(&embedded.progress),
-            Workers::Fleet(_) => None,
-        }
-    }
-
-    /// Lets tasks under way finish, where they are this process's own.
-    async fn finish_tasks(&self) {
-        if let Workers::Embedded(embedded) = &self.workers {
-            embedded.finish_tasks().await;
-        }
-    }
-
-    async fn end(self) {
-        match self.workers {
-            Workers::Embedded(embedded) => embedded.drain().await,
-            Workers::Fleet(fleet) => fleet.queue.close().await,
-        }
-    }
-}
-
-fn embedded(context: &Context) -> Running {
-    let locks: SharedLocks = Arc::new(MemoryLocks::new(Arc::clone(&context.clock)));
-    let embedded = Embedded::start(Parts {
-        store: Arc::clone(&context.store),
-        directory: context.directory.clone(),
-        sources: sources(context, &locks),
-        locks,
-        pools: pools(context),
-        clock: Arc::clone(&context.clock),
-        queue: MemoryQueue::new(),
-    });
-    Running { backup: embedded.backup.clone(), workers: Workers::Embedded(embedded) }
-}
-
-async fn fleet(context: &Context, store: &str) -> Result<Option<Running>> {
-    let config = &context.settings.config;
-    let Some(fleet) = open::fleet(config, store, "lakehold", &context.clock).await? else { return Ok(None) };
-    let locks: SharedLocks = fleet.locks.clone();
-    let engine = Engine {
-        store: Arc::clone(&context.store),
-        queue: fleet.queue.clone(),
-        locks: Arc::clone(&locks),
-        clock: Arc::clone(&context.clock),
-    };
-    let backup = Backup {
-        engine,
-        sources: sources(context, &locks),
-        pools: pools(context),
-        directory: context.directory.clone(),
-    };
-    Ok(Some(Running { backup, workers: Workers::Fleet(fleet) }))
-}
-
-fn sources(context: &Context, locks: &SharedLocks) -> Arc<dyn Sources> {
-    Arc::new(ConfiguredSources::new(&context.settings.config, Arc::clone(locks), Arc::clone(&context.clock)))
-}
-
-fn pools(context: &Context) -> HashMap<EnvName, String> {
-    let environments = &context.settings.config.environments;
-    environments.iter().map(|(name, given)| (name.clone(), given.pool.clone())).collect()
-}
-
 /// Plans and carries out, showing how far it is. Ctrl-C once stops taking tasks and lets those under way finish; twice
 /// ends at once. Either way the run can be resumed.
-async fn carry_out(engine: &Running, request: &Request, context: &Context) -> Result<Ended> {
+async fn carry_out(running: &Running, request: &Request, context: &Context) -> Result<Ended> {
     let signals = Signals::listen()?;
     let (stop, stopped) = watch::channel(false);
     let work = async {
-        let planned = engine.backup.plan(request).await?;
+        let planned = running.backup.plan(request).await?;
         if !context.quiet {
-            say(&beginning(&planned));
+            let plan = &planned.plan;
+            let names: Vec<_> =
+                plan.environments.iter().map(|planned| planned.environment.as_str()).collect();
+            let head = (!names.is_empty()).then_some((plan.run, plan.created));
+            say(&beginning(head, planned.resumed, &names));
         }
         let (view, plan) = (RunView::default(), planned.plan.clone());
         let watched = Watched {
-            plan: &plan,
-            progress: engine.progress(),
+            environments: expected(&plan),
+            workers: running.progress().map(|done| (done, Arc::clone(&running.backup.engine.locks))),
             view: &view,
-            locks: Arc::clone(&engine.backup.engine.locks),
             clock: Arc::clone(&context.clock),
         };
         let show = async {
@@ -273,11 +156,11 @@ async fn carry_out(engine: &Running, request: &Request, context: &Context) -> Re
             std::future::pending::<()>().await;
         };
         let ended = tokio::select! {
-            ended = engine.backup.carry_out(planned, &view, stopped) => ended,
+            ended = running.backup.carry_out(planned, &view, stopped) => ended,
             () = show => unreachable_display(),
         };
         if ended.as_ref().is_err_and(|fault| fault.class == Class::Cancelled) {
-            engine.finish_tasks().await;
+            running.finish_tasks().await;
         }
         ended
     };
@@ -304,26 +187,25 @@ async fn interrupted_twice(mut signals: Signals, stop: watch::Sender<bool>) -> F
         .hint("run the same command with --resume to go on where it stopped")
 }
 
-fn beginning(planned: &Planned) -> String {
-    let (plan, names) = (&planned.plan, &planned.plan.environments);
-    let names: Vec<_> = names.iter().map(|planned| planned.environment.as_str()).collect();
-    match (planned.resumed, names.is_empty()) {
-        (_, true) => "no environment can be backed up".into(),
-        (true, _) => format!("resuming {} of {}: {}", plan.run, plan.created, names.join(", ")),
-        (false, _) => format!("{}: backing up {}", plan.run, names.join(", ")),
+/// `run`: its id, and when it was planned.
+fn beginning(run: Option<(RunId, Timestamp)>, resumed: bool, names: &[&str]) -> String {
+    match (run, resumed) {
+        (None, _) => "no environment can be backed up".into(),
+        (Some((run, planned)), true) => format!("resuming {run} of {planned}: {}", names.join(", ")),
+        (Some((run, _)), false) => format!("{run}: backing up {}", names.join(", ")),
     }
 }
 
-fn show_plan(planned: &Planned, context: &Context) -> Result<u8> {
-    match context.output {
-        Format::Table | Format::Name => print(&render_plan(&planned.plan))?,
-        format => document(format, &planned.plan)?,
+fn show_plan(plan: &Plan, refused: &BTreeMap<EnvName, Fault>, output: Format) -> Result<u8> {
+    match output {
+        Format::Table | Format::Name => print(&render_plan(plan))?,
+        format => document(format, plan)?,
     }
-    for (environment, fault) in &planned.refused {
+    for (environment, fault) in refused {
         say(&format!("{environment}: cannot be backed up now:"));
-        super::report(fault, context.output);
+        super::report(fault, output);
     }
-    Ok(planned.refused.values().map(Fault::exit_code).next().unwrap_or(super::exit::COMPLETE))
+    Ok(refused.values().map(Fault::exit_code).next().unwrap_or(super::exit::COMPLETE))
 }
 
 #[cfg(test)]
@@ -331,6 +213,8 @@ mod tests {
     use clap::Parser as _;
 
     use super::super::{Cli, Command};
+    use lakehold_proto::ids::Kind;
+
     use super::*;
 
     fn args(typed: &str) -> BackupArgs {
@@ -341,7 +225,7 @@ mod tests {
 
     fn chosen(typed: &str, configured: &[&str]) -> Result<Vec<String>, &'static str> {
         let configured = configured.iter().map(|name| name.parse().unwrap());
-        let chosen = args(typed).environments(configured).map_err(|fault| fault.code)?;
+        let chosen = args(typed).asked().environments(configured).map_err(|fault| fault.code)?;
         Ok(chosen.iter().map(ToString::to_string).collect())
     }
 
@@ -357,10 +241,10 @@ mod tests {
 
     #[test]
     fn flags_become_a_selection() {
-        assert!(!args("lakehold backup --full").selection().narrows());
+        assert!(!args("lakehold backup --full").asked().selection().narrows());
         let narrow =
             args("lakehold backup --kind job,query --exclude-kind alert --path /Shared/** --scope shared");
-        let selection = narrow.selection();
+        let selection = narrow.asked().selection();
         assert_eq!(selection.kinds, [Kind::of("job"), Kind::of("query")]);
         assert!(selection.narrows() && selection.shared && !selection.full);
         assert_eq!(selection.paths, ["/Shared/**"]);

@@ -10,6 +10,7 @@ use lakehold_proto::store::{DirectoryStore, SharedStore};
 
 use super::Global;
 use crate::output::Format;
+use crate::running::Place;
 use crate::snapshot::find;
 use lakehold_proto::store::identity;
 
@@ -56,6 +57,11 @@ impl Context {
         let context = Self::load(global).await?;
         identity::open(&*context.store).await?;
         Ok(context)
+    }
+
+    /// Where runs are written down.
+    pub fn place(&self) -> Place {
+        Place { store: self.store.clone(), directory: self.directory.clone(), clock: self.clock.clone() }
     }
 
     /// The environments that were named, or all that have snapshots when none was.

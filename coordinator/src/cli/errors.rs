@@ -1,14 +1,15 @@
 //! How an error looks: what, where, why, what to do now, and its stable code.
 
 use lakehold_proto::fault::Fault;
-use serde_json::json;
 
-use crate::output::{Format, colours, escaped, say};
+use crate::output::{ErrorDocument, Format, colours, escaped, say};
 
 /// Tells a fault on standard error, for people or, with `-o json`, for programs.
 pub fn report(fault: &Fault, format: Format) {
     say(&match format {
-        Format::Json => document(fault).to_string(),
+        Format::Json => {
+            serde_json::to_string(&ErrorDocument::from(fault)).unwrap_or_else(|_| text(fault, false))
+        }
         _ => text(fault, colours()),
     });
 }
@@ -26,19 +27,6 @@ fn text(fault: &Fault, colour: bool) -> String {
         text.push_str(&format!("\n  hint: {}", escaped(hint)));
     }
     text
-}
-
-fn document(fault: &Fault) -> serde_json::Value {
-    json!({
-        "schema": "lakehold.error/v1",
-        "class": fault.class,
-        "code": fault.code,
-        "context": fault.context,
-        "detail": fault.detail,
-        "hint": fault.hint,
-        "http": fault.http,
-        "exit_code": fault.exit_code(),
-    })
 }
 
 #[cfg(test)]
@@ -60,6 +48,6 @@ mod tests {
         let expected = "error[http.denied]: list jobs of prod\n  the token may not: \\u{1b}[31m\n  \
                         HTTP 403 PERMISSION_DENIED, request id r1\n  hint: grant it";
         assert_eq!(text(&fault, false), expected);
-        assert_eq!(document(&fault)["exit_code"], 7);
+        assert_eq!(ErrorDocument::from(&fault).exit_code, 7);
     }
 }

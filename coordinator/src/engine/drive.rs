@@ -4,7 +4,7 @@
 //! listing. **After a crash** the next coordinator folds the store ([`super::state::Fold`]) and goes on; nothing that
 //! settled is done again. **Two coordinators** at once are harmless: both fold the same outcomes, and the manifest of
 //! each environment is created once, by one of them; the other adopts it. **Cancellation**: a stop leaves the run as it
-//! is, to be resumed.
+//! is, to be resumed; a cancel marker in the store ends it, but for the environments that are being committed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,23 +15,24 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use lakehold_proto::clock::{SharedClock, Tick};
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::ids::{EnvName, Kind, Nonce, TaskId};
+use lakehold_proto::ids::{EnvName, Kind, Nonce, RunId, TaskId};
 use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::{Outcome, OutcomeId};
-use lakehold_proto::plan::Plan;
+use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::queue::{Consumer, Delivery, Message, QueueName, SharedQueue};
-use lakehold_proto::store::{Key, SharedStore, Store};
+use lakehold_proto::store::{Key, PatientStore, SharedStore, Store};
 use lakehold_proto::task::{Assignment, Batch, IllegalStep, Report, Reported};
 use lakehold_proto::telemetry::{Place, Placed as _, metrics};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use super::commit::{Assembly, commit};
 use super::ledger::{Ledger, fetch};
 use super::state::{EnvRun, Start};
 use super::view::RunView;
+use crate::snapshot::read_manifest;
 
 /// How often the store is listed for outcomes whose reports were lost.
 const LISTING: Duration = Duration::from_secs(60);
@@ -41,6 +42,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const HEARD: usize = 64;
 /// Messages on their way to the queue at once.
 const SENDING: usize = 256;
+/// How often the store is asked whether the run was cancelled.
+const CANCEL_LOOK: Duration = Duration::from_secs(3);
 /// How long a message that the queue cannot take waits before it is sent again.
 const SEND_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of outcomes kept in memory, over all environments; beyond, the fullest ledger writes a segment.
@@ -68,11 +71,35 @@ pub enum EnvEnd {
     Nothing(Fault),
     /// It is not finished: a resumed run goes on where this one stopped.
     Unfinished(Fault),
+    /// Somebody cancelled the run before anything was committed.
+    Cancelled(Fault),
+}
+
+/// How far a run has come: kept apart from the loop, which may be dropped at any wait.
+#[derive(Default)]
+struct Ends {
+    ended: HashMap<EnvName, EnvEnd>,
+    commits: JoinSet<(EnvName, EnvEnd)>,
+}
+
+impl Ends {
+    fn take(&mut self, plan: &Plan, ended: Result<(EnvName, EnvEnd), JoinError>) -> Result<()> {
+        let (environment, end) = ended.map_err(|e| Fault::new(Class::Bug, "engine.commit", "commit", e))?;
+        info!(run.id = %plan.run, %environment, "an environment ended");
+        self.ended.insert(environment, end);
+        Ok(())
+    }
 }
 
 impl Engine {
-    /// Carries out `plan`, whose document is in the store, until each environment has ended. `kinds` are those that must be
-    /// accounted for, by environment.
+    /// The same engine, which waits while the store cannot be reached.
+    pub fn patient(&self) -> Self {
+        let store = PatientStore::shared(Arc::clone(&self.store), Arc::clone(&self.clock));
+        Self { store, ..self.clone() }
+    }
+
+    /// Carries out `plan`, whose document is in the store, until each environment has ended or the run is cancelled.
+    /// `kinds` are those that must be accounted for, by environment.
     ///
     /// # Errors
     /// Those after which nothing can go on: the queue or the store is gone, or somebody asked to stop. The run can be
@@ -84,38 +111,52 @@ impl Engine {
         view: &RunView,
         mut stop: watch::Receiver<bool>,
     ) -> Result<HashMap<EnvName, EnvEnd>> {
+        let mut ends = Ends::default();
+        let ended = async {
+            if !self.is_cancelled(plan).await? {
+                tokio::select! {
+                    biased;
+                    cancelled = self.until_cancelled(plan) => cancelled?,
+                    driven = self.drive(plan, kinds, view, &mut ends) => return driven.map(|()| ends.ended),
+                }
+            }
+            self.end_cancelled(plan, ends).await
+        };
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|&stop| stop) => Err(stopped(plan)),
+            ended = ended => ended,
+        }
+    }
+
+    async fn drive(
+        &self,
+        plan: &Plan,
+        kinds: &HashMap<EnvName, Vec<Kind>>,
+        view: &RunView,
+        ends: &mut Ends,
+    ) -> Result<()> {
         let replies = QueueName::replies(Nonce::random());
         let mut inbox = self.queue.consume(&replies, HEARD).await?;
         let mut live = self.recover(plan).await?;
-        let mut ends = HashMap::new();
-        let mut commits = JoinSet::new();
         let mut heard = FuturesUnordered::new();
         let mut listed = self.clock.tick();
         loop {
-            tokio::select! {
-                biased;
-                _ = stop.wait_for(|&stop| stop) => return Err(stopped(plan)),
-                sent = self.dispatch(plan, &mut live, &replies) => sent?,
-            }
+            self.dispatch(plan, &mut live, &replies).await?;
             view.show(live.values().map(|live| &live.run));
             for Live { run, ledger, .. } in self.settled(plan, &mut live).await? {
                 let kinds = kinds.get(&run.plan().environment).cloned().unwrap_or_default();
                 let assembly =
                     Assembly { plan: plan.clone(), run, ledger, kinds, committed: self.clock.now() };
                 let span = info_span!("commit", environment = %assembly.run.plan().environment);
-                commits.spawn(commit(Arc::clone(&self.store), assembly).instrument(span));
+                ends.commits.spawn(commit(Arc::clone(&self.store), assembly).instrument(span));
             }
-            if live.is_empty() && commits.is_empty() {
-                return Ok(ends);
+            if live.is_empty() && ends.commits.is_empty() {
+                return Ok(());
             }
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|&stop| stop) => return Err(stopped(plan)),
-                Some(ended) = commits.join_next() => {
-                    let (environment, end) = ended.map_err(|e| Fault::new(Class::Bug, "engine.commit", "commit", e))?;
-                    info!(run.id = %plan.run, %environment, "an environment ended");
-                    ends.insert(environment, end);
-                }
+                Some(ended) = ends.commits.join_next() => ends.take(plan, ended)?,
                 Some(read) = heard.next() => {
                     self.learn(&mut live, read).await?;
                     // What else is there already is learned before anything is sent.
@@ -143,6 +184,42 @@ impl Engine {
                 }
             }
         }
+    }
+
+    async fn is_cancelled(&self, plan: &Plan) -> Result<bool> {
+        Ok(self.store.get(&Key::cancel(plan.run)).await?.is_some())
+    }
+
+    async fn until_cancelled(&self, plan: &Plan) -> Result<()> {
+        loop {
+            self.clock.sleep(CANCEL_LOOK).await;
+            if self.is_cancelled(plan).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Commits that are under way are waited for: a manifest that is on its way cannot be called back.
+    async fn end_cancelled(&self, plan: &Plan, mut ends: Ends) -> Result<HashMap<EnvName, EnvEnd>> {
+        info!(run.id = %plan.run, "the run is cancelled");
+        while let Some(ended) = ends.commits.join_next().await {
+            ends.take(plan, ended)?;
+        }
+        let mut ended = ends.ended;
+        ended.retain(|_, end| !matches!(end, EnvEnd::Unfinished(_)));
+        for EnvPlan { environment, time, snapshot, .. } in &plan.environments {
+            if ended.contains_key(environment) {
+                continue;
+            }
+            // An earlier life of this run may have committed it.
+            let end = match read_manifest(&*self.store, environment, time, *snapshot).await {
+                Ok((manifest, _)) => EnvEnd::Committed(Box::new(manifest)),
+                Err(missing) if missing.class == Class::Integrity => EnvEnd::Cancelled(cancelled(plan.run)),
+                Err(fault) => return Err(fault),
+            };
+            ended.insert(environment.clone(), end);
+        }
+        Ok(ended)
     }
 
     /// What is known of each environment that has no manifest yet.
@@ -238,6 +315,11 @@ impl Engine {
         let interim = match what {
             Reported::Started => return Ok(Heard::Started(environment, (task, attempt, nonce))),
             Reported::StoreFailed => return Err(self.why_not_writable(plan).await),
+            Reported::StoreAway => {
+                // An attempt is not spent before the store answers again.
+                self.store.get(&Key::plan(plan.run)).await?;
+                return Ok(Heard::Away(environment, task, attempt));
+            }
             Reported::Interim(number) => Some(number),
             Reported::Outcome => None,
         };
@@ -254,6 +336,12 @@ impl Engine {
             Heard::Started(environment, (task, attempt, nonce)) => {
                 if let Some(live) = live.get_mut(&environment) {
                     live.run.started(task, attempt, nonce, now).map_err(bug)?;
+                    live.stirred = true;
+                }
+            }
+            Heard::Away(environment, task, attempt) => {
+                if let Some(live) = live.get_mut(&environment) {
+                    live.run.left_nothing(task, attempt, now).map_err(bug)?;
                     live.stirred = true;
                 }
             }
@@ -393,6 +481,8 @@ fn is_sampled(task: TaskId) -> bool {
 enum Heard {
     Nothing,
     Started(EnvName, Start),
+    /// An attempt that could not be written down.
+    Away(EnvName, TaskId, u32),
     Outcome(EnvName, Box<Outcome>, Bytes),
 }
 
@@ -429,7 +519,7 @@ fn until_wake(live: &BTreeMap<EnvName, Live>, now: Tick) -> Duration {
 ///
 /// # Errors
 /// `Absent` when there is no such run, `Integrity` when its plan is damaged.
-pub async fn read_plan(store: &dyn Store, run: lakehold_proto::ids::RunId) -> Result<Plan> {
+pub async fn read_plan(store: &dyn Store, run: RunId) -> Result<Plan> {
     let key = Key::plan(run);
     let absent =
         || Fault::new(Class::Absent, "run.absent", format!("read {run}"), "the store has no such run");
@@ -467,6 +557,13 @@ pub(super) fn bug(step: IllegalStep) -> Fault {
 
 fn queue_closed() -> Fault {
     Fault::new(Class::Unavailable, "queue.closed", "wait for reports", "the queue was closed")
+}
+
+/// What an environment of a cancelled run ends with.
+pub fn cancelled(run: RunId) -> Fault {
+    let detail = "somebody cancelled it before this environment was committed";
+    Fault::new(Class::Cancelled, "run.cancelled", format!("carry out {run}"), detail)
+        .hint("what was captured is in the store: the next backup finds it there by its hash")
 }
 
 fn stopped(plan: &Plan) -> Fault {

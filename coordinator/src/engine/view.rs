@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use lakehold_proto::ids::EnvName;
 
+use serde::{Deserialize, Serialize};
+
 use super::state::EnvRun;
 
 /// A run's progress by environment.
@@ -14,7 +16,7 @@ pub struct RunView {
 }
 
 /// Tasks of one environment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tasks {
     /// Known so far; grows while a tree is walked.
     pub known: usize,
@@ -42,6 +44,11 @@ impl RunView {
             let tasks = Tasks { known, settled, calls, throttled, bytes };
             environments.insert(run.plan().environment.clone(), tasks);
         }
+    }
+
+    /// Takes in what somebody else's view tells.
+    pub fn put(&self, tasks: BTreeMap<EnvName, Tasks>) {
+        *self.environments.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
     /// How far each environment is.

@@ -3,6 +3,7 @@
 //! Tables are for people: names are escaped there, because a name is anybody's text. JSON and YAML are for programs: names
 //! are exact, every document carries a `schema` name with a version.
 
+mod error;
 mod escape;
 mod table;
 mod words;
@@ -12,6 +13,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use lakehold_proto::fault::{Class, Fault, Result};
 use serde::Serialize;
 
+pub use error::ErrorDocument;
 pub use escape::{escaped, shown};
 pub use table::{Align, Table};
 pub use words::{age, bytes, count, stamp};

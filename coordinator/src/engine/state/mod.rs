@@ -237,7 +237,7 @@ impl EnvRun {
             open.last_fault = Some(Box::new(fault.clone()));
             open.before = Some(id.nonce);
             self.heard.insert(id);
-            let pause = (RETRY_PAUSE * (1 << outcome.attempt.min(6))).max(Duration::from_millis(*after_ms));
+            let pause = pause(outcome.attempt).max(Duration::from_millis(*after_ms));
             self.void_below(id.task);
             self.step(id.task, Event::Retry { attempt: outcome.attempt, not_before: now.plus(pause) })?;
             return Ok(Vec::new());
@@ -315,6 +315,18 @@ impl EnvRun {
             return Ok(());
         }
         self.step(task, Event::Started { epoch: Epoch { task, attempt, nonce }, at: now })
+    }
+
+    /// Hears that an attempt could not be written down: the next one may be sent after a pause.
+    ///
+    /// # Errors
+    /// [`IllegalStep`] is a bug of ours.
+    pub fn left_nothing(&mut self, task: TaskId, attempt: u32, now: Tick) -> Result<(), IllegalStep> {
+        // The lease of a long task tells what became of it.
+        if self.opened(task).is_none_or(|open| open.spec.long) {
+            return Ok(());
+        }
+        self.step(task, Event::Retry { attempt, not_before: now.plus(pause(attempt)) })
     }
 
     /// Hears whether somebody holds the lease of a long task. After a silence all that was made under its epoch is void.
@@ -537,6 +549,10 @@ fn missing(spec: &TaskSpec, fault: FaultRecord, trace: TraceId, base: Option<&Ba
         last_good: base.map(|base| base.snapshot),
         trace,
     }
+}
+
+fn pause(attempt: u32) -> Duration {
+    RETRY_PAUSE * (1 << attempt.min(6))
 }
 
 fn poison() -> FaultRecord {
