@@ -8,6 +8,7 @@ pub mod engine;
 pub mod output;
 pub mod plan;
 pub mod running;
+pub mod serve;
 pub mod snapshot;
 mod spill;
 pub mod verify;

@@ -88,6 +88,11 @@ impl Program {
         self.variables.borrow_mut().push((name.into(), value.into()));
     }
 
+    /// Puts more into the configuration of `prod`, which must be its last environment.
+    pub fn configure_prod(&self, text: &str) {
+        self.configure_more(&format!("    {text}\n"));
+    }
+
     /// Puts more into the configuration, at its top level.
     pub fn configure_more(&self, text: &str) {
         let path = self.path("lakehold.yaml");
@@ -232,6 +237,11 @@ impl Running {
         let said = self.err.clone();
         let says = || String::from_utf8_lossy(&std::fs::read(&said).unwrap()).contains(words);
         self.until(&format!("saying {words:?}"), says).await;
+    }
+
+    /// What it has written for people so far.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.err).unwrap()).into_owned()
     }
 
     /// Waits for its end.

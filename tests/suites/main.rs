@@ -13,6 +13,7 @@ mod fleet;
 mod hostile;
 mod killed;
 mod schedules;
+mod service;
 mod source;
 mod telemetry;
 mod tls;

@@ -1,10 +1,11 @@
-//! `lakehold backup`: what may be typed; and a run of this process.
+//! `lakehold backup`: what may be typed; a run of this process, or one that the service carries out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use lakehold_proto::config::{Surroundings, load};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, RunId};
 use lakehold_proto::plan::Plan;
@@ -12,14 +13,18 @@ use lakehold_proto::store::identity;
 use lakehold_worker::signals::Signals;
 use tokio::sync::watch;
 
-use super::Context;
+use super::watch::Watch;
+use super::{Context, Global};
 use crate::backup::asked::Asked;
 use crate::backup::progress::{Watched, expected};
 use crate::backup::summary::{Summary, render_plan};
 use crate::backup::{Ended, Planned, Request};
+use crate::engine::drive::EnvEnd;
 use crate::engine::view::RunView;
 use crate::output::{Format, document, print, say};
 use crate::running::Running;
+use crate::serve::client::Client;
+use crate::serve::wire::Accepted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -93,9 +98,20 @@ impl BackupArgs {
     }
 }
 
-pub(super) async fn run(args: BackupArgs, context: &Context) -> Result<u8> {
+pub(super) async fn run(args: BackupArgs, global: &Global) -> Result<u8> {
+    let settings = load(&global.asked(), &Surroundings::of_process()?)?;
+    // Who names another store or another workspace than the service has means a run of their own.
+    let own = global.store.is_some() || global.profile.is_some();
+    if !own && let Some(service) = Client::configured(&settings.config.coordinator)? {
+        return hand_over(&service, &args.asked(), global).await;
+    }
+    coordinate(&args.asked(), &Context::load(global).await?).await
+}
+
+/// Carries the run out in this process.
+async fn coordinate(asked: &Asked, context: &Context) -> Result<u8> {
     let config = &context.settings.config;
-    let request = args.asked().request(config.environments.keys().cloned())?;
+    let request = asked.request(config.environments.keys().cloned())?;
     let store = open_store(&request, context).await?;
     let running = Running::start(config, context.place(), store.as_deref()).await?;
     if request.dry_run {
@@ -107,8 +123,42 @@ pub(super) async fn run(args: BackupArgs, context: &Context) -> Result<u8> {
     tell(&Summary::of(&ended), context.output)
 }
 
+/// Lets the service carry it out, and looks on.
+async fn hand_over(service: &Client, asked: &Asked, global: &Global) -> Result<u8> {
+    let mut signals = Signals::listen()?;
+    let accepted = tokio::select! {
+        accepted = service.begin(asked) => accepted?,
+        () = signals.next() => return Err(interrupted_early()),
+    };
+    let Accepted { run, planned, resumed, environments, refused, plan, .. } = accepted;
+    let refused: BTreeMap<_, _> =
+        refused.into_iter().map(|(name, fault)| (name, fault.into_fault())).collect();
+    if let Some(plan) = plan {
+        return show_plan(&plan, &refused, global.output);
+    }
+    let Some(run) = run else {
+        let environments = refused.into_iter().map(|(name, fault)| (name, EnvEnd::Nothing(fault))).collect();
+        if !global.quiet {
+            say(&beginning(None, false, &[]));
+        }
+        return tell(&Summary::of(&Ended { plan: None, environments }), global.output);
+    };
+    if !global.quiet {
+        let names: Vec<_> = environments.keys().map(EnvName::as_str).collect();
+        say(&beginning(Some((run, planned)), resumed, &names));
+    }
+    let watch = Watch { run, environments: environments.into_iter().collect(), quiet: global.quiet };
+    tell(&watch.over(service, signals).await?, global.output)
+}
+
+fn interrupted_early() -> Fault {
+    let detail = "it was interrupted before the service had answered";
+    Fault::new(Class::Cancelled, "run.interrupted", "hand a backup over", detail)
+        .hint("the service may have begun it all the same: `lakehold runs` tells")
+}
+
 /// Writes down what a run came to.
-fn tell(summary: &Summary, output: Format) -> Result<u8> {
+pub(super) fn tell(summary: &Summary, output: Format) -> Result<u8> {
     match output {
         Format::Table => print(&summary.render())?,
         Format::Name => print(&summary.addresses())?,

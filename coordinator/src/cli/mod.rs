@@ -10,13 +10,17 @@ mod doctor;
 mod errors;
 mod init;
 mod ls;
+mod run;
 mod runs;
+mod serve;
 mod show;
 mod snapshots;
 mod status;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -134,6 +138,14 @@ pub enum Command {
     Status(status::StatusArgs),
     /// List the runs recorded in the store
     Runs(runs::RunsArgs),
+    /// Show, watch or cancel a run
+    #[command(subcommand)]
+    Run(run::RunCommand),
+    /// Look at tasks that the broker set aside, and send them again
+    #[command(subcommand)]
+    Tasks(tasks::TasksCommand),
+    /// Coordinate as a service: take runs over an API, run schedules, finish runs that others left
+    Serve(serve::ServeArgs),
     /// Make a store, and find out what it can do
     Init(init::InitArgs),
     /// Check the configuration, the store and the secrets
@@ -158,7 +170,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Config(command) => config::run(&command, &global),
         Command::Demo(args) => demo::run(args, &global).await,
         Command::Doctor(args) => doctor::run(&args, &global).await,
-        Command::Backup(args) => backup::run(*args, &Context::load(&global).await?).await,
+        Command::Backup(args) => backup::run(*args, &global).await,
         Command::Init(args) => init::run(&args, &Context::load(&global).await?).await,
         Command::Snapshots(args) => snapshots::run(&args, &Context::open(&global).await?).await,
         Command::Ls(args) => ls::run(&args, &Context::open(&global).await?).await,
@@ -166,6 +178,9 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Diff(args) => diff::run(&args, &Context::open(&global).await?).await,
         Command::Verify(args) => verify::run(&args, &Context::open(&global).await?).await,
         Command::Status(args) => status::run(&args, &Context::load(&global).await?).await,
+        Command::Run(command) => run::run(&command, &global).await,
+        Command::Tasks(command) => tasks::run(&command, &global).await,
+        Command::Serve(args) => serve::run(&args, &Context::load(&global).await?).await,
         Command::Runs(args) => runs::run(&args, &Context::open(&global).await?).await,
     }
 }

@@ -9,14 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use lakehold_proto::clock::{SharedClock, SystemClock};
 use lakehold_proto::fault::{Class, Fault};
-use lakehold_proto::ids::Nonce;
+use lakehold_proto::ids::{Kind, Nonce, RunId, SnapshotId, TraceId};
 use lakehold_proto::queue::rabbit::{ClientCertificate, Parked, RabbitState, Which};
 use lakehold_proto::queue::{
     Consumer, Delivery, Message, Queue as _, QueueName, RabbitConfig, RabbitQueue, conformance,
 };
 use lakehold_proto::secret::Secret;
+use lakehold_proto::task::{Assignment, Batch, Shard, Task, Verb};
 use lakehold_tests::component::rabbitmq::Rabbit;
-use lakehold_tests::program::until;
+use lakehold_tests::program::{Program, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -452,6 +453,72 @@ async fn park_all(rabbit: &Rabbit, from: &QueueName, queue: &RabbitQueue, count:
         }
         assert!(clock.tick().elapsed() < Duration::from_secs(60), "{parked} of {count} are parked");
         clock.sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_lists_parked_tasks_and_sends_them_again() {
+    let rabbit = Rabbit::start().await;
+    let program = Program::new(&[("prod", "https://x.cloud.databricks.com")], "none");
+    program.run("tasks parked").await.refused(2, &["tasks.no-queue"]);
+    std::fs::write(program.path("queue"), rabbit.url()).unwrap();
+    // Nobody asks Redis for anything here.
+    let queue = program.path("queue");
+    program.configure_more(&format!("queue: \"file:{}\"\nredis: redis://127.0.0.1:1\n", queue.display()));
+    let (queue, tasks) = (connect(rabbit.url()).await, pool("default"));
+    assert!(program.run("tasks parked").await.err.contains("no parked tasks"));
+    let assignment = assignment();
+    queue.publish(&tasks, Message::of(&assignment).unwrap()).await.unwrap();
+    queue.publish(&tasks, text("\u{1b}[31mno task")).await.unwrap();
+    park_all(&rabbit, &tasks, &queue, 2).await;
+    let parked = program.run("tasks parked -o json").await.json();
+    let [task, alien] = parked["parked"].as_array().unwrap().as_slice() else { panic!("{parked:#}") };
+    assert_eq!(
+        (&task["run"], &task["environment"], &task["attempt"], &task["reason"], &task["queue"]),
+        (
+            &json!(assignment.task.run),
+            &json!("prod"),
+            &json!(3),
+            &json!("rejected"),
+            &json!("lakehold.tasks.default")
+        )
+    );
+    assert!(alien["run"].is_null());
+    let table = program.run("tasks parked").await;
+    assert!(table.code == Some(0) && table.out.contains("cluster_policy") && !table.out.contains('\u{1b}'));
+    program.run("tasks requeue no-such-id").await.refused(1, &["tasks.absent", "1 of 1"]);
+    let again = program.run(&format!("tasks requeue {}", task["id"].as_str().unwrap())).await;
+    assert!(again.code == Some(0) && again.err.contains("1 sent again"), "{again:#?}");
+    let mut consumer = queue.consume(&tasks, 1).await.unwrap();
+    let delivery = next(&mut consumer).await;
+    assert_eq!(delivery.message().read::<Assignment>().unwrap(), assignment);
+    delivery.acknowledge().await.unwrap();
+    let rest = program.run("tasks requeue --all").await;
+    assert!(rest.code == Some(0) && rest.err.contains("1 sent again"), "{rest:#?}");
+    next(&mut consumer).await.acknowledge().await.unwrap();
+    assert!(program.run("tasks parked").await.err.contains("no parked tasks"));
+}
+
+fn assignment() -> Assignment {
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    Assignment {
+        task: Task {
+            run: RunId::new(now),
+            verb: Verb::Backup,
+            environment: "prod".parse().unwrap(),
+            kind: Kind::of("cluster_policy"),
+            shard: Shard::default(),
+            stage: 0,
+            epoch: None,
+        },
+        attempt: 3,
+        batch: Batch { coordinator: Nonce::numbered(1), number: 1 },
+        yields: Vec::new(),
+        long: false,
+        input: Vec::new(),
+        reply_to: QueueName::replies(Nonce::numbered(1)),
+        trace: TraceId::random(),
+        snapshot: SnapshotId::new(now),
     }
 }
 

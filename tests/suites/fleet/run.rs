@@ -149,6 +149,52 @@ async fn a_coordinator_that_is_killed_is_followed_by_another() {
     assert_eq!(worker.end().await.code, Some(0));
 }
 
+/// A service, the backup that it takes over from a coordinator that was killed, and one that is cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_coordinates_on_a_fleet() {
+    let fleet = Fleet::start().await;
+    let (expected, _) = alone(&fleet.sim).await;
+    a_store(&fleet).await;
+    let port = lakehold_tests::component::free_port();
+    std::fs::write(fleet.program.path("api-token"), "a-token").unwrap();
+    let token = fleet.program.path("api-token");
+    let listen = format!("listen: '127.0.0.1:{port}', token: 'file:{}'", token.display());
+    fleet.program.configure_more(&format!("coordinator: {{{listen}}}\n"));
+    let mut worker = fleet.worker();
+    worker.says("serving").await;
+    fleet.hang(JOBS, 1);
+    let mut left = fleet.program.start("backup");
+    left.until("some outcomes", || fleet.settled() >= 4).await;
+    left.kill();
+    fleet.sim.clear_faults();
+    // Its lock ends by itself, and the service looks every minute: to ask for it is not needed, but quicker.
+    let mut service = fleet.program.start("serve --log info");
+    service.says("serving").await;
+    let text = std::fs::read_to_string(fleet.program.path("lakehold.yaml")).unwrap();
+    let url = format!("coordinator: {{url: 'http://127.0.0.1:{port}', ");
+    fleet.program.configure(&text.replace("coordinator: {", &url));
+    let ended = fleet.program.backup("", 0).await;
+    assert_eq!(root(&ended), expected);
+    let runs = fleet.program.run("runs -o json").await.json();
+    assert_eq!(runs["runs"][0]["state"], "complete", "the run that was left was gone on with");
+    fleet.hang(JOBS, 1);
+    let asking = fleet.program.start("backup --full");
+    until("a task to hang", || fleet.sim.faults_fired() >= 1).await;
+    let runs = fleet.program.run("runs --last 1 -o name").await;
+    let cancelled = fleet.program.run(&format!("run cancel {}", runs.out.trim())).await;
+    assert_eq!(cancelled.code, Some(0), "{cancelled:#?}");
+    let ended = asking.end().await;
+    assert_eq!(ended.code, Some(130), "{ended:#?}{}", service.said());
+    fleet.sim.clear_faults();
+    let again = fleet.program.backup("", 0).await;
+    assert_eq!(root(&again), expected);
+    for process in [service, worker] {
+        process.terminate();
+        let ended = process.end().await;
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fleet_works_on_a_bucket() {
     let (fleet, bucket) = tokio::join!(Fleet::start(), Ministack::start());
