@@ -141,6 +141,31 @@ async fn a_schedule_makes_a_snapshot_and_makes_it_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn how_old_the_last_good_snapshot_is_is_a_metric_from_never_on() {
+    let scene = Scene::new().await;
+    let asked = async |path: &str| {
+        let answer = reqwest::get(format!("http://127.0.0.1:{}{path}", scene.port)).await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    };
+    let age = async || {
+        let (_, text) = asked("/metrics").await;
+        let line = text.lines().find(|line| line.starts_with("lakehold_last_good_snapshot_age_seconds"));
+        line.map(|line| line.rsplit(' ').next().unwrap().to_owned())
+    };
+    let service = scene.serve().await;
+    while age().await.is_none() {}
+    assert_eq!(age().await.unwrap(), "inf");
+    assert_eq!(asked("/readyz").await, (StatusCode::OK, "ok\n".to_owned()));
+    assert_eq!(asked("/livez").await, (StatusCode::OK, "ok\n".to_owned()));
+    end_well(service).await;
+    scene.program.backup("", 0).await;
+    let service = scene.serve().await;
+    while age().await.is_none() {}
+    assert!(age().await.unwrap().parse::<f64>().unwrap() < 600.0);
+    end_well(service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_services_make_one_snapshot_of_one_due_time() {
     let scene = Scene::with(YEARLY).await;
     let other = Program::of(&scene.sim);

@@ -174,7 +174,8 @@ impl Backup {
                     () = told_to_stop(stop) => return Ok(()),
                 }
                 let environments = plan.environments.len().to_string();
-                let about = vec![("lakehold.run.id", plan.run.to_string()), ("lakehold.environments", environments)];
+                let about =
+                    vec![("lakehold.run.id", plan.run.to_string()), ("lakehold.environments", environments)];
                 root_span(root, "lakehold backup", plan.created, ended.ended, about);
             }
             Ok(())

@@ -4,16 +4,14 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use lakehold_proto::fault::{Class, Result};
-use lakehold_proto::ids::{EnvName, SnapshotId};
-use lakehold_proto::manifest::Manifest;
+use lakehold_proto::fault::Result;
+use lakehold_proto::ids::EnvName;
 use serde::Serialize;
 
 use super::{Context, exit};
 use crate::output::{Align, Format, Table, age, count, document, print, say, stamp};
-use crate::plan::parse_time;
 use crate::snapshot::find::environments;
-use crate::snapshot::{list, read_manifest};
+use crate::snapshot::good::{Good, last_good};
 use lakehold_proto::store::identity;
 
 const EXAMPLES: &str = "\
@@ -81,14 +79,6 @@ struct Row {
 }
 
 #[derive(Serialize)]
-struct Good {
-    snapshot: SnapshotId,
-    time: Timestamp,
-    items: u64,
-    gaps: u64,
-}
-
-#[derive(Serialize)]
 struct Document {
     schema: &'static str,
     environments: Vec<Row>,
@@ -122,7 +112,7 @@ pub(super) async fn run(args: &StatusArgs, context: &Context) -> Result<u8> {
 
 async fn row(context: &Context, environment: EnvName, now: Timestamp) -> Result<Row> {
     let configured = context.settings.config.environments.get(&environment);
-    let (last_good, damaged) = last_good(context, &environment).await?;
+    let (last_good, damaged) = last_good(&*context.store, &environment).await?;
     // A clock that was set back makes a snapshot look younger, never older than it is.
     let age = last_good.as_ref().map(|good| now.duration_since(good.time).max(SignedDuration::ZERO));
     let rpo = configured.and_then(|c| c.rpo).and_then(|rpo| SignedDuration::try_from(rpo.0).ok());
@@ -134,25 +124,6 @@ async fn row(context: &Context, environment: EnvName, now: Timestamp) -> Result<
         last_good,
         damaged,
     })
-}
-
-/// The last full snapshot without a failed kind, and how many damaged manifests were passed over on the way.
-async fn last_good(context: &Context, environment: &EnvName) -> Result<(Option<Good>, u64)> {
-    let mut damaged = 0;
-    for one in list(&*context.store, environment).await?.into_iter().rev() {
-        match read_manifest(&*context.store, environment, &one.time, one.snapshot).await {
-            Ok((manifest, _)) if manifest.is_scoped() || !manifest.is_good() => {}
-            Ok((manifest, _)) => return Ok((good(&manifest), damaged)),
-            Err(fault) if fault.class == Class::Integrity => damaged += 1,
-            Err(fault) => return Err(fault),
-        }
-    }
-    Ok((None, damaged))
-}
-
-fn good(manifest: &Manifest) -> Option<Good> {
-    let time = parse_time(&manifest.time)?;
-    Some(Good { snapshot: manifest.snapshot, time, items: manifest.totals().items, gaps: manifest.gaps() })
 }
 
 fn table(rows: &[Row]) -> Result<()> {

@@ -85,9 +85,21 @@ struct Ends {
 impl Ends {
     fn take(&mut self, plan: &Plan, ended: Result<(EnvName, EnvEnd), JoinError>) -> Result<()> {
         let (environment, end) = ended.map_err(|e| Fault::new(Class::Bug, "engine.commit", "commit", e))?;
+        metrics().environment(end.word());
         info!(run.id = %plan.run, %environment, "an environment ended");
         self.ended.insert(environment, end);
         Ok(())
+    }
+}
+
+impl EnvEnd {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Committed(_) => "committed",
+            Self::Nothing(_) => "nothing",
+            Self::Unfinished(_) => "unfinished",
+            Self::Cancelled(_) => "cancelled",
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod client;
+mod freshness;
 pub mod schedule;
 pub mod wire;
 
@@ -34,6 +35,7 @@ use crate::engine::drive::EnvEnd;
 use crate::engine::view::RunView;
 use crate::output::ErrorDocument;
 use crate::running::Running;
+use freshness::Freshness;
 use schedule::Schedule;
 use wire::{Accepted, Due, Scheduled, Schedules, Status};
 
@@ -103,7 +105,7 @@ impl Service {
     /// Works until [`Self::stop`], and returns when all that was under way has stopped.
     pub async fn work(self: &Arc<Self>) {
         let clock = &self.running.backup.engine.clock;
-        let (mut swept, mut ended) = (None, BTreeSet::new());
+        let (mut swept, mut ended, mut freshness) = (None, BTreeSet::new(), Freshness::default());
         let mut stopped = self.stop.subscribe();
         let rounds = async {
             loop {
@@ -116,6 +118,7 @@ impl Service {
                 if let Err(fault) = self.begin_what_is_due().await {
                     warn!(%fault, "cannot look whether a scheduled run was begun");
                 }
+                freshness.tell(&**self.store(), self.environments.iter(), clock).await;
                 while self.state().tasks.try_join_next().is_some() {}
                 clock.sleep(LOOK).await;
             }

@@ -3,6 +3,7 @@
 pub mod find;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod good;
 pub mod items;
 pub mod survey;
 #[cfg(test)]

@@ -30,8 +30,8 @@ use serde::{Deserialize, Serialize};
 pub use directory::{DirectoryStore, EnvironmentLock};
 pub use faulty::{Fault as Misbehaviour, FaultyStore};
 pub use key::Key;
-pub use traced::Traced;
 pub use patient::PatientStore;
+pub use traced::Traced;
 
 use crate::fault::{Class, Fault, Result};
 use crate::ids::Hash;
