@@ -8,6 +8,7 @@
 )]
 
 pub mod component;
+pub mod fleet;
 pub mod program;
 pub mod site;
 pub mod synthetic;

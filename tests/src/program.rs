@@ -49,10 +49,10 @@ pub fn binary() -> PathBuf {
 
 fn beside(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let beside = own.parent().and_then(Path::parent).unwrap().join(name);
-    let shown = beside.display();
-    assert!(beside.is_file(), "{shown} is not there: run `cargo build --release --workspace --bins`");
-    beside
+    // A test lies a folder below the binaries, a benchmark with them.
+    let mut places = own.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let found = places.find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("no {name}: run `cargo build --release --workspace --bins`"))
 }
 
 impl Program {
@@ -91,6 +91,11 @@ impl Program {
     /// Puts more into the configuration of `prod`, which must be its last environment.
     pub fn configure_prod(&self, text: &str) {
         self.configure_more(&format!("    {text}\n"));
+    }
+
+    /// Forgets a variable.
+    pub fn without(&self, name: &str) {
+        self.variables.borrow_mut().retain(|(given, _)| given != name);
     }
 
     /// Puts more into the configuration, at its top level.
@@ -207,6 +212,28 @@ impl Running {
         self.signal("TERM");
     }
 
+    /// Stops it where it is: it does nothing, and its connections stay.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    /// Whether it runs still.
+    pub fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// The most memory that it had resident so far, in bytes; `None` when it has ended.
+    pub fn peak(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        kilobytes.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
+    }
+
     fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
@@ -245,14 +272,19 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub async fn end(mut self) -> Ran {
+    pub async fn end(self) -> Ran {
+        self.end_within(PATIENCE).await
+    }
+
+    /// Waits for its end that may take longer than any condition of a test.
+    pub async fn end_within(mut self, patience: Duration) -> Ran {
         let mut status = None;
         let what = format!("`{}` to end", self.typed);
-        until(&what, || {
+        let ended = || {
             status = self.child.try_wait().unwrap();
             status.is_some()
-        })
-        .await;
+        };
+        until_within(patience, &what, ended).await;
         let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
         Ran {
             typed: self.typed.clone(),
@@ -289,10 +321,14 @@ impl Ran {
 }
 
 /// Waits until `condition` holds.
-pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub async fn until(what: &str, condition: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, condition).await;
+}
+
+async fn until_within(patience: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let clock: SharedClock = SystemClock::shared();
     while !condition() {
-        assert!(clock.tick().elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        assert!(clock.tick().elapsed() < patience, "waited {patience:?} for {what}");
         clock.sleep(LOOK).await;
     }
 }

@@ -159,7 +159,12 @@ impl Rabbit {
 
     /// Deletes a queue, with what lies in it.
     pub async fn delete(&self, queue: &str) {
-        self.api(Method::DELETE, &format!("queues/%2F/{queue}"), Value::Null).await;
+        self.delete_at("%2F", queue).await;
+    }
+
+    /// The same of another virtual host.
+    pub async fn delete_at(&self, host: &str, queue: &str) {
+        self.api(Method::DELETE, &format!("queues/{host}/{queue}"), Value::Null).await;
     }
 
     /// How many messages lie in a queue, those under way included.
@@ -181,14 +186,23 @@ impl Rabbit {
 
     /// Closes every connection whose name for people begins with `name`, and answers how many there were.
     pub async fn cut(&self, name: &str) -> usize {
+        self.cut_at(None, name).await
+    }
+
+    /// The same of one virtual host.
+    pub async fn cut_at(&self, host: Option<&str>, name: &str) -> usize {
         let mut cut = 0;
         for connection in self.api(Method::GET, "connections", Value::Null).await.as_array().unwrap() {
             let shown = connection["user_provided_name"].as_str().unwrap_or_default();
-            if shown.starts_with(name) {
+            let is_there = host.is_none_or(|host| connection["vhost"] == host);
+            if is_there && shown.starts_with(name) {
                 let path =
                     format!("connections/{}", connection["name"].as_str().unwrap().replace(' ', "%20"));
-                self.api(Method::DELETE, &path.replace('>', "%3E"), Value::Null).await;
-                cut += 1;
+                let call = self.http.delete(self.at(&path.replace('>', "%3E")));
+                // One that ended meanwhile is not there to be closed.
+                cut += usize::from(
+                    call.basic_auth("guest", Some("guest")).send().await.unwrap().status().is_success(),
+                );
             }
         }
         cut
