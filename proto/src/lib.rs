@@ -10,6 +10,7 @@ pub mod config;
 pub mod fault;
 pub mod format;
 pub mod ids;
+pub mod killpoint;
 pub mod locks;
 pub mod manifest;
 pub mod open;

@@ -12,6 +12,7 @@ mod engine;
 mod fleet;
 mod hostile;
 mod killed;
+mod killpoints;
 mod schedules;
 mod service;
 mod source;

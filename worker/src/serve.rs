@@ -15,6 +15,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use lakehold_proto::clock::{SharedClock, Tick};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Nonce, RunId};
+use lakehold_proto::killpoint::killpoint;
 use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::{Figures, Outcome, OutcomeId};
@@ -120,6 +121,7 @@ async fn slot(worker: Worker, queue: QueueName, mut stop: watch::Receiver<bool>)
 
 impl Worker {
     async fn handle(&self, delivery: Box<dyn Delivery>) {
+        killpoint("worker.after-deliver");
         let assignment: Assignment = match delivery.message().read() {
             Ok(assignment) => assignment,
             Err(fault) => {
@@ -140,6 +142,7 @@ impl Worker {
         }
         let lock = format!("task/{}", assignment.task.id());
         let waited = self.wait_for_lock(&lock, nonce).await;
+        killpoint("worker.after-lock");
         if (waited || delivery.redelivered()) && self.was_done(&assignment).await {
             self.release(&lock, nonce).await;
             return settle(delivery).await;
@@ -164,7 +167,9 @@ impl Worker {
         };
         Span::current().record("lakehold.verdict", outcome.verdict.word());
         metrics().task(outcome.verdict.word(), self.clock.tick().since(began));
+        killpoint("worker.before-outcome");
         let stored = self.store_outcome(&outcome).await;
+        killpoint("worker.after-outcome");
         let what = match &stored {
             Ok(()) => Reported::Outcome,
             Err(fault) if fault.class.may_retry() && fault.code != "store.full" => Reported::StoreAway,
@@ -176,7 +181,9 @@ impl Worker {
         if let Err(fault) = self.report(&assignment, nonce, what).await {
             warn!(%fault, "cannot report an outcome; the next listing will find it");
         }
+        killpoint("worker.after-report");
         self.release(&lock, nonce).await;
+        killpoint("worker.before-acknowledge");
         if let Some(delivery) = delivery {
             settle(delivery).await;
         }

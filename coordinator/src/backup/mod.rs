@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind, RunId, SnapshotId, TraceId};
+use lakehold_proto::killpoint::killpoint;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::plan::{BaseRef, EnvPlan, Plan, Probe, Selection};
 use lakehold_proto::store::{DirectoryStore, Key, Put, Store};
@@ -378,12 +379,15 @@ async fn told_to_stop(mut stop: watch::Receiver<bool>) {
 async fn open_run(store: &dyn Store, plan: &Plan) -> Result<()> {
     let body = serde_json::to_vec_pretty(plan)
         .map_err(|e| Fault::new(Class::Bug, "plan.encode", "write a plan", e))?;
+    killpoint("coordinator.before-plan");
     match store.put_new(&Key::plan(plan.run), body.into()).await? {
-        Put::Created => Ok(()),
+        Put::Created => {},
         // A resumed run finds its own; of two who begin a scheduled run at once the second finds the first one's.
-        Put::Existed if read_plan(store, plan.run).await?.trace == plan.trace => Ok(()),
-        Put::Existed => Err(begun(plan.run)),
+        Put::Existed if read_plan(store, plan.run).await?.trace == plan.trace => {}
+        Put::Existed => return Err(begun(plan.run)),
     }
+    killpoint("coordinator.after-plan");
+    Ok(())
 }
 
 fn begun(run: RunId) -> Fault {

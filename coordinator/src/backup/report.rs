@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use lakehold_proto::fault::{Class, Fault, FaultRecord, Result};
 use lakehold_proto::ids::{EnvName, RunId, SnapshotId, TraceId};
+use lakehold_proto::killpoint::killpoint;
 use lakehold_proto::manifest::{Manifest, SnapshotState};
 use lakehold_proto::plan::Plan;
 use lakehold_proto::store::{Key, Store};
@@ -109,6 +110,7 @@ impl From<SnapshotState> for EndState {
 pub async fn close(store: &dyn Store, report: &RunReport) -> Result<()> {
     let body = serde_json::to_vec_pretty(report)
         .map_err(|e| Fault::new(Class::Bug, "report.encode", "write a report", e))?;
+    killpoint("coordinator.before-report");
     store.put_new(&Key::report(report.run), body.into()).await.map(|_| ())
 }
 

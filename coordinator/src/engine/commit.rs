@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{IndexRef, PageRef, write_page};
 use lakehold_proto::ids::{EnvName, Hash, Kind};
+use lakehold_proto::killpoint::killpoint;
 use lakehold_proto::manifest::{Counts, KindReport, MANIFEST_SCHEMA, Manifest, RunReport, SnapshotState};
 use lakehold_proto::outcome::{LeftOut, Outcome, Standing, Unlisted, Verdict};
 use lakehold_proto::plan::{EnvPlan, Plan};
@@ -278,7 +279,10 @@ async fn publish(store: &dyn Store, manifest: Manifest) -> Result<Manifest> {
     let key = Key::manifest(&manifest.environment, &manifest.time, manifest.snapshot);
     let body = serde_json::to_vec_pretty(&manifest)
         .map_err(|e| Fault::new(Class::Bug, "commit.encode", "write a manifest", e))?;
-    if store.put_new(&key, body.into()).await? == Put::Created {
+    killpoint("coordinator.before-manifest");
+    let put = store.put_new(&key, body.into()).await?;
+    killpoint("coordinator.after-manifest");
+    if put == Put::Created {
         return Ok(manifest);
     }
     Manifest::parse(&key, &get_existing(store, &key).await?)

@@ -16,6 +16,7 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use lakehold_proto::clock::{SharedClock, Tick};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind, Nonce, RunId, TaskId};
+use lakehold_proto::killpoint::{during, killpoint};
 use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::{Outcome, OutcomeId};
@@ -288,12 +289,17 @@ impl Engine {
 
     async fn send(&self, queue: QueueName, message: Message) -> Result<()> {
         loop {
-            match self.queue.publish(&queue, message.clone()).await {
+            killpoint("coordinator.before-publish");
+            let sent = self.queue.publish(&queue, message.clone());
+            match during("coordinator.before-confirm", sent).await {
                 Err(fault) if fault.class.may_retry() => {
                     warn!(%fault, "the queue does not take a task; trying again");
                     self.clock.sleep(SEND_AGAIN).await;
                 }
-                sent => return sent,
+                sent => {
+                    killpoint("coordinator.after-confirm");
+                    return sent;
+                }
             }
         }
     }

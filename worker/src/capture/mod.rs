@@ -20,6 +20,7 @@ use lakehold_proto::clock::{SharedClock, Tick};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{Entry, Gap, IndexDraft, Part, Role, content_of};
 use lakehold_proto::ids::{Kind, SnapshotId};
+use lakehold_proto::killpoint::killpoint;
 use lakehold_proto::outcome::{LeftOut, Outcome, Standing, Unlisted, Verdict};
 use lakehold_proto::plan::EnvPlan;
 use lakehold_proto::store::SharedStore;
@@ -167,6 +168,7 @@ impl Capture {
         }
         self.around.done.item(!entry.gaps.is_empty());
         self.entries.entry(kind.clone()).or_default().insert(entry.key.clone(), entry);
+        killpoint("worker.mid-export");
         Ok(())
     }
 

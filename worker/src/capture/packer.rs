@@ -10,6 +10,7 @@ use futures::stream::BoxStream;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{Frame, Index, IndexDraft, IndexRef, PackBuilder, PackRef, Part, Role};
 use lakehold_proto::ids::Hash;
+use lakehold_proto::killpoint::{during, killpoint};
 use lakehold_proto::outcome::Figures;
 use lakehold_proto::store::{Key, PutHashed, SharedStore, put_hashed};
 use lakehold_proto::telemetry::metrics;
@@ -179,7 +180,9 @@ impl Packer {
         let Some((number, pack)) = self.open.take() else { return Ok(()) };
         let mut sealed = pack.finish();
         loop {
-            match put_hashed(&*self.store, &Key::pack(sealed.hash), sealed.bytes.clone(), false).await? {
+            let key = Key::pack(sealed.hash);
+            let put = put_hashed(&*self.store, &key, sealed.bytes.clone(), false);
+            match during("worker.mid-pack", put).await? {
                 PutHashed::Created => {
                     self.written += 1;
                     self.stored(sealed.bytes.len() as u64);
@@ -189,6 +192,7 @@ impl Packer {
                 PutHashed::Damaged => sealed = sealed.vary(),
             }
         }
+        killpoint("worker.after-pack");
         self.packs[number as usize] = Some(PackRef::plain(sealed.hash));
         Ok(())
     }
