@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// A point in monotonic time, as the distance from an arbitrary start of this process. Not comparable across processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,11 +66,25 @@ impl SystemClock {
     }
 }
 
+/// How wrong a test has set the wall clock of this process: by the seconds in the file that this variable names.
+#[cfg(feature = "conformance")]
+fn skew() -> SignedDuration {
+    let file = std::env::var_os("LAKEHOLD_CLOCK_SKEW");
+    let seconds = file.and_then(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok());
+    SignedDuration::from_secs(seconds.unwrap_or_default())
+}
+
+#[cfg(not(feature = "conformance"))]
+const fn skew() -> SignedDuration {
+    SignedDuration::ZERO
+}
+
 #[async_trait]
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this is the clock module")]
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        let now = Timestamp::now();
+        now.checked_add(skew()).unwrap_or(now)
     }
 
     fn tick(&self) -> Tick {

@@ -8,6 +8,7 @@
 )]
 
 mod client;
+mod dependencies;
 mod engine;
 mod fleet;
 mod hostile;

@@ -4,6 +4,7 @@
 pub mod certificates;
 pub mod collector;
 pub mod http_proxy;
+pub mod line;
 pub mod ministack;
 pub mod rabbitmq;
 pub mod redis;
