@@ -1,6 +1,7 @@
 //! `kill -9` at each step of the protocol: the real binaries on RabbitMQ, Redis and a bucket. Whoever passes a step dies there,
 //! once or in three lives one after the other; then the run goes on, and ends with the content root of one that was left
 //! alone.
+#![allow(clippy::print_stdout, reason = "how many bodies a death costs is worth a look")]
 
 use lakehold_proto::killpoint::POINTS;
 use lakehold_sim::{Population, Sim, SimConfig};

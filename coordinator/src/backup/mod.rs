@@ -381,7 +381,7 @@ async fn open_run(store: &dyn Store, plan: &Plan) -> Result<()> {
         .map_err(|e| Fault::new(Class::Bug, "plan.encode", "write a plan", e))?;
     killpoint("coordinator.before-plan");
     match store.put_new(&Key::plan(plan.run), body.into()).await? {
-        Put::Created => {},
+        Put::Created => {}
         // A resumed run finds its own; of two who begin a scheduled run at once the second finds the first one's.
         Put::Existed if read_plan(store, plan.run).await?.trace == plan.trace => {}
         Put::Existed => return Err(begun(plan.run)),

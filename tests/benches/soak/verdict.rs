@@ -159,7 +159,7 @@ impl fmt::Display for Tally {
         let mean = self.seconds / (*runs).max(1) as f64;
         write!(
             f,
-            "{runs} runs ({resumed} of them resumed, {resumes} times; {mean:.1} s each, longest {:.1} s); snapshots: \
+            "{runs} runs ({resumed} of them resumed, {resumes} times; {mean:.1} s each, longest {:.1} s); environments, as coordinators told: \
              {complete} complete, {partial} partial, {failed} failed for a stated reason, {wrong} WITH A WRONG ROOT; \
              peak memory: worker {} MiB, coordinator {} MiB; {} workers ended by themselves",
             self.longest,

@@ -1,5 +1,6 @@
 //! What a fleet leans on fails in the midst of a run: its broker, its Redis, its bucket, the lines to them, the workspace, and
 //! its own processes. Whatever it is, the run ends, and its content root is that of one that was left alone.
+#![allow(clippy::print_stdout, reason = "how often a run had to be resumed is worth a look")]
 
 mod lines;
 mod processes;
