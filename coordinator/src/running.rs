@@ -90,6 +90,14 @@ impl Running {
         }
     }
 
+    /// Why nothing can be sent to workers now; `None` when it can.
+    pub fn trouble(&self) -> Option<String> {
+        match &self.workers {
+            Workers::Embedded(_) => None,
+            Workers::Fleet(fleet) => fleet.queue.state().trouble(),
+        }
+    }
+
     /// Lets tasks under way finish, where they are this process's own, and takes no more.
     pub async fn finish_tasks(&self) {
         if let Workers::Embedded(embedded) = &self.workers {

@@ -37,6 +37,52 @@ fn every_schedule_ends_in_the_same_content() {
     assert!(whole * 10 >= all * 8, "only {whole} of {all} runs were complete");
 }
 
+#[test]
+fn a_large_run_has_traces_of_its_own_and_every_attempt_at_a_task_is_in_the_same() {
+    const IN_THE_RUNS_TRACE: usize = 5000;
+    let mut plan = plan();
+    let roots = (0..IN_THE_RUNS_TRACE + 10)
+        .map(|n| TaskSpec { shard: Shard::under(format!("/{n}")), ..spec("flat") });
+    plan.environments[0].roots = roots.collect();
+    plan.environments[0].window = 10_000;
+    let life = |number| EnvRun::new(&plan, plan.environments[0].clone(), Nonce::numbered(number));
+    let (now, replies) = (Tick::default(), QueueName::replies(Nonce::numbered(9)));
+    let sent = life(1).due(&replies, now).unwrap();
+    let (in_it, own): (Vec<_>, Vec<_>) = sent.into_iter().partition(|sent| sent.trace == plan.trace);
+    assert_eq!((in_it.len(), own.len()), (IN_THE_RUNS_TRACE, 10));
+    assert!(own.iter().all(|sent| sent.trace == TraceId::of_task(sent.task.id())));
+    // The next coordinator, which sends the others first, has all of both tried again where they were.
+    for first in [&in_it[0], &own[0]] {
+        let mut next = life(2);
+        let fault = Fault::new(Class::Unavailable, "test.unavailable", "list", "not now").record();
+        let outcome = outcome(first, Nonce::numbered(7), Verdict::Retry { fault, after_ms: 0 });
+        next.learn(outcome, now).unwrap();
+        let later = now.plus(Duration::from_secs(60));
+        let sent = next.due(&replies, later).unwrap();
+        let second = sent.iter().find(|sent| sent.task.id() == first.task.id()).unwrap();
+        assert_eq!((second.attempt, second.trace), (2, first.trace));
+        assert_eq!(second.before, Some(Nonce::numbered(7)), "the attempt to link to");
+    }
+}
+
+/// What a task that captured nothing leaves.
+fn outcome(assignment: &Assignment, nonce: Nonce, verdict: Verdict) -> Outcome {
+    Outcome {
+        task: assignment.task.clone(),
+        attempt: assignment.attempt,
+        nonce,
+        batch: assignment.batch,
+        verdict,
+        indexes: Vec::new(),
+        unlisted: Vec::new(),
+        left_out: BTreeMap::new(),
+        children: Vec::new(),
+        interim: None,
+        figures: Figures::default(),
+        trace: assignment.trace,
+    }
+}
+
 /// What the tree of tasks is, whoever asks: kinds by depth, a long task, and a second stage.
 fn children_of(task: &Task) -> Vec<TaskSpec> {
     let depth = task.shard.scope.matches('/').count();
@@ -270,18 +316,9 @@ impl World {
         let task = working.assignment.task.clone();
         let fails = self.retries.get(&task.id()).copied().unwrap_or(0) < 2 && self.trouble(0.1);
         let mut outcome = Outcome {
-            task: task.clone(),
-            attempt: working.assignment.attempt,
-            nonce: working.nonce,
-            batch: working.assignment.batch,
-            verdict: Verdict::Complete,
             indexes: vec![index_of(&task, working.nonce, working.assignment.long)],
-            unlisted: Vec::new(),
-            left_out: BTreeMap::new(),
             children: children_of(&task),
-            interim: None,
-            figures: Figures::default(),
-            trace: self.plan.trace,
+            ..outcome(&working.assignment, working.nonce, Verdict::Complete)
         };
         if fails {
             *self.retries.entry(task.id()).or_default() += 1;

@@ -109,7 +109,7 @@ async fn a_retry_links_to_the_attempt_before() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_processes_of_a_fleet_write_one_trace_and_workers_tell_how_they_are() {
     let collector = Collector::start().await;
-    let fleet = Fleet::start().await;
+    let mut fleet = Fleet::start().await;
     fleet.program.variable("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url());
     a_store(&fleet).await;
     let port = free_port();
@@ -121,7 +121,8 @@ async fn the_processes_of_a_fleet_write_one_trace_and_workers_tell_how_they_are(
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
     assert_eq!(ask("livez").await, (200, "ok\n".to_owned()));
-    assert_eq!(ask("readyz").await, (200, "ok\n".to_owned()));
+    // Its slots are still subscribing.
+    while ask("readyz").await.0 != 200 {}
     let ran = fleet.program.run("backup -o json").await;
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     let metrics = ask("metrics").await.1;
@@ -135,6 +136,14 @@ async fn the_processes_of_a_fleet_write_one_trace_and_workers_tell_how_they_are(
     is_one_trace(&collector, &trace_of(&ran.json()));
     let services: BTreeSet<_> = collector.spans().into_iter().map(|seen| seen.service).collect();
     assert_eq!(services, BTreeSet::from(["lakehold".to_owned(), "lakehold-worker".to_owned()]));
+    // Without its broker a worker is not ready, and lives.
+    let mut worker = fleet.program.worker(&["--listen", &address]);
+    worker.says("serving").await;
+    while ask("readyz").await.0 != 200 {}
+    fleet.rabbit.kill();
+    while ask("readyz").await.0 != 503 {}
+    assert_eq!(ask("livez").await, (200, "ok\n".to_owned()));
+    worker.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,13 +113,17 @@ async fn work(cli: &Cli) -> Result<()> {
     let slots = cli.pools.iter().map(|pool| serve(worker.clone(), pool, cli.slots, stopped.clone()));
     let serving = futures::future::join_all(slots);
     let id = Nonce::random().to_string();
-    monitor.ready();
+    let (queue, stopping) = (fleet.queue.clone(), stopped.clone());
+    monitor.tells(move || match *stopping.borrow() {
+        true => Some("it was told to end".into()),
+        false => queue.state().trouble(),
+    });
     info!(worker = id, pools = cli.pools.join(","), slots = cli.slots, "serving");
     let all_slots = u32::try_from(cli.slots * cli.pools.len()).unwrap_or(u32::MAX);
     tokio::select! {
         _ = serving => {}
         () = tell_that_we_live(&fleet, &id, all_slots, &clock) => {}
-        () = told_to_end(signals, &stop, &monitor, Duration::from_secs(cli.grace), &clock) => {
+        () = told_to_end(signals, &stop, Duration::from_secs(cli.grace), &clock) => {
             warn!("tasks under way were not finished; other workers will do them");
         }
     }
@@ -140,15 +144,8 @@ async fn tell_that_we_live(fleet: &Fleet, id: &str, slots: u32, clock: &SharedCl
 }
 
 /// Passes the first request to end on to the slots; returns when their time is up, or at a second one.
-async fn told_to_end(
-    mut signals: Signals,
-    stop: &watch::Sender<bool>,
-    monitor: &Monitor,
-    grace: Duration,
-    clock: &SharedClock,
-) {
+async fn told_to_end(mut signals: Signals, stop: &watch::Sender<bool>, grace: Duration, clock: &SharedClock) {
     signals.next().await;
-    monitor.not_ready("it was told to end");
     info!(grace = grace.as_secs(), "told to end: finishing tasks under way");
     stop.send_replace(true);
     tokio::select! {

@@ -50,16 +50,16 @@ pub(super) async fn run(args: &ServeArgs, context: &Context) -> Result<u8> {
     let running = Running::start(config, context.place(), Some(&identity.store)).await?;
     let service = Service::new(running, config)?;
     let stopped = service.clone();
-    let monitor = Monitor::default();
+    let (monitor, told) = (Monitor::default(), service.clone());
+    monitor.tells(move || told.why_not_ready());
     let routes = api::router(service.clone(), &token).merge(monitor.routes());
     let serving =
         axum::serve(listener, routes).with_graceful_shutdown(async move { stopped.stopped().await });
-    monitor.ready();
     info!(address = %bound, schedules = config.environments.values().filter(|e| e.schedule.is_some()).count(), "serving");
     let work = async { tokio::join!(serving, service.work()).0 };
     tokio::select! {
         served = work => served.map_err(unheard)?,
-        () = told_to_end(signals, &service, &monitor, Duration::from_secs(args.grace), &context.clock) => {
+        () = told_to_end(signals, &service, Duration::from_secs(args.grace), &context.clock) => {
             warn!("tasks under way were not finished; whoever goes on with their runs does them again");
         }
     }
@@ -68,15 +68,8 @@ pub(super) async fn run(args: &ServeArgs, context: &Context) -> Result<u8> {
 }
 
 /// Passes the first request to end on; returns when the time is up, or at a second one.
-async fn told_to_end(
-    mut signals: Signals,
-    service: &Service,
-    monitor: &Monitor,
-    grace: Duration,
-    clock: &SharedClock,
-) {
+async fn told_to_end(mut signals: Signals, service: &Service, grace: Duration, clock: &SharedClock) {
     signals.next().await;
-    monitor.not_ready("it was told to end");
     info!(grace = grace.as_secs(), "told to end: stopping runs where they are");
     service.stop();
     tokio::select! {

@@ -105,7 +105,7 @@ impl Service {
     /// Works until [`Self::stop`], and returns when all that was under way has stopped.
     pub async fn work(self: &Arc<Self>) {
         let clock = &self.running.backup.engine.clock;
-        let (mut swept, mut ended, mut freshness) = (None, BTreeSet::new(), Freshness::default());
+        let (mut swept, mut ended) = (None, BTreeSet::new());
         let mut stopped = self.stop.subscribe();
         let rounds = async {
             loop {
@@ -118,8 +118,15 @@ impl Service {
                 if let Err(fault) = self.begin_what_is_due().await {
                     warn!(%fault, "cannot look whether a scheduled run was begun");
                 }
-                freshness.tell(&**self.store(), self.environments.iter(), clock).await;
                 while self.state().tasks.try_join_next().is_some() {}
+                clock.sleep(LOOK).await;
+            }
+        };
+        // Beside the rounds: a store that answers slowly must not keep a schedule waiting.
+        let fresh = async {
+            let mut freshness = Freshness::default();
+            loop {
+                freshness.tell(&**self.store(), &self.environments, clock).await;
                 clock.sleep(LOOK).await;
             }
         };
@@ -127,6 +134,7 @@ impl Service {
             biased;
             _ = stopped.wait_for(|&stop| stop) => {}
             () = rounds => {}
+            () = fresh => {}
         }
         let mut tasks = std::mem::take(&mut self.state().tasks);
         while tasks.join_next().await.is_some() {}
@@ -136,6 +144,11 @@ impl Service {
     /// Begins no more, and stops what is under way where it is.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Why it takes no runs now; `None` when it does.
+    pub fn why_not_ready(&self) -> Option<String> {
+        if *self.stop.borrow() { Some("it was told to end".into()) } else { self.running.trouble() }
     }
 
     /// Waits until it was told to stop.

@@ -14,27 +14,26 @@ use tokio::sync::watch;
 use super::metrics::metrics;
 use crate::fault::{Class, Fault, Result};
 
-/// Whether the process is ready for work, and why not.
-#[derive(Clone, Debug)]
+/// Why a process takes no work now; `None` when it does.
+type WhyNot = dyn Fn() -> Option<String> + Send + Sync;
+
+/// Tells how the process is.
+#[derive(Clone)]
 pub struct Monitor {
-    ready: Arc<watch::Sender<Option<String>>>,
+    why_not: watch::Sender<Arc<WhyNot>>,
 }
 
 impl Default for Monitor {
     fn default() -> Self {
-        Self { ready: Arc::new(watch::Sender::new(Some("it is starting".into()))) }
+        let starting: Arc<WhyNot> = Arc::new(|| Some("it is starting".into()));
+        Self { why_not: watch::Sender::new(starting) }
     }
 }
 
 impl Monitor {
-    /// It is ready for work.
-    pub fn ready(&self) {
-        self.ready.send_replace(None);
-    }
-
-    /// It takes no work now, for this reason.
-    pub fn not_ready(&self, why: impl Into<String>) {
-        self.ready.send_replace(Some(why.into()));
+    /// From now on it is as `why_not` tells: why it takes no work, or `None` when it does. Asked at each request.
+    pub fn tells(&self, why_not: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.why_not.send_replace(Arc::new(why_not));
     }
 
     /// `/livez`, `/readyz` and `/metrics`. That it lives depends on nothing but itself: a process that is killed because its
@@ -48,7 +47,8 @@ impl Monitor {
 }
 
 async fn readyz(State(monitor): State<Monitor>) -> Response {
-    match &*monitor.ready.borrow() {
+    let why_not = monitor.why_not.borrow().clone();
+    match why_not() {
         None => "ok\n".into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }

@@ -38,7 +38,7 @@ pub struct Metrics {
     bytes_stored: Counter,
     sent: Counter,
     outcomes: Family<Label, Counter>,
-    snapshots: Family<Label, Counter>,
+    environments: Family<Label, Counter>,
     last_good: Family<Label, Gauge<f64, std::sync::atomic::AtomicU64>>,
     age: Family<Label, Gauge<f64, std::sync::atomic::AtomicU64>>,
 }
@@ -64,7 +64,7 @@ impl Metrics {
             bytes_stored: Counter::default(),
             sent: Counter::default(),
             outcomes: Family::default(),
-            snapshots: Family::default(),
+            environments: Family::default(),
             last_good: Family::default(),
             age: Family::default(),
         };
@@ -110,7 +110,7 @@ impl Metrics {
         r.register(
             "coordinator_environments",
             "Environments whose part of a run ended, by how",
-            all.snapshots.clone(),
+            all.environments.clone(),
         );
         r.register_with_unit(
             "last_good_snapshot_timestamp",
@@ -180,7 +180,7 @@ impl Metrics {
 
     /// An environment's part of a run ended.
     pub fn environment(&self, ended: &'static str) {
-        self.snapshots.get_or_create(&Label("state", ended.into())).inc();
+        self.environments.get_or_create(&Label("state", ended.into())).inc();
     }
 
     /// How an environment's last good snapshot stands: when it was taken and how old it is, in seconds; `None` for never.

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use opentelemetry::trace::{
-    Link, SpanBuilder, SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceState, Tracer as _,
+    SpanBuilder, SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceState, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue, global};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
@@ -121,10 +121,8 @@ pub fn root_span(
 ) {
     let attributes = attributes.into_iter().map(|(name, value)| KeyValue::new(name, value));
     let tracer = global::tracer("lakehold");
-    let builder = SpanBuilder::from_name(name)
-        .with_start_time(SystemTime::from(began))
-        .with_attributes(attributes)
-        .with_links(Vec::<Link>::new());
+    let builder =
+        SpanBuilder::from_name(name).with_start_time(SystemTime::from(began)).with_attributes(attributes);
     NEXT.set(Some(place));
     let mut span = tracer.build_with_context(builder, &Context::new());
     NEXT.set(None);

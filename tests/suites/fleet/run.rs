@@ -14,7 +14,7 @@ const SLOTS: [&str; 2] = ["--slots", "4"];
 
 pub(crate) struct Fleet {
     sim: Sim,
-    rabbit: Rabbit,
+    pub(crate) rabbit: Rabbit,
     redis: Redis,
     pub(crate) program: Program,
 }

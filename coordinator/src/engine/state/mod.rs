@@ -223,6 +223,11 @@ impl EnvRun {
         }
         self.figures.add(&outcome.figures);
         let Some(Tracked::Open(open)) = self.tasks.get_mut(&id.task) else { return Ok(Vec::new()) };
+        // What an earlier life of the coordinator began in the run's trace goes on there.
+        if !open.traced && outcome.trace == self.trace {
+            open.traced = true;
+            self.traceable = self.traceable.saturating_sub(1);
+        }
         // What a long task says counts only for the life under which its children were made.
         let living = matches!(open.state, State::Started { epoch: living, .. } if living == epoch);
         if long && !living {

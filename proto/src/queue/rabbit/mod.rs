@@ -78,6 +78,18 @@ pub struct RabbitState {
     pub fault: Option<Fault>,
 }
 
+impl RabbitState {
+    /// Why nothing can be sent or taken now; `None` when it can.
+    pub fn trouble(&self) -> Option<String> {
+        match (self.connected, &self.fault, &self.blocked) {
+            (true, _, None) => None,
+            (true, _, Some(blocked)) => Some(format!("the broker takes no messages: {blocked}")),
+            (false, Some(fault), _) => Some(fault.to_string()),
+            (false, None, _) => Some("not connected to the broker".into()),
+        }
+    }
+}
+
 impl RabbitQueue {
     /// Begins to connect, and returns at once: for what must start while the broker is away. Must be called in a runtime.
     ///
