@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::backup::Backup;
 use crate::engine::drive::Engine;
+use crate::engine::ledger::Sizes;
 
 /// Slots of the embedded worker. Calls are bounded by the rate budget, not by slots; this many keep the families of one
 /// workspace busy at once while their open packs stay small.
@@ -75,7 +76,8 @@ impl Embedded {
             workers.spawn(async move { serve(worker, &pool, SLOTS, stopped).await });
         }
         drop(stopped);
-        let engine = Engine { store: parts.store, queue, locks: parts.locks, clock: parts.clock };
+        let Parts { store, locks, clock, .. } = parts;
+        let engine = Engine { store, queue, locks, clock, sizes: Sizes::default() };
         let backup =
             Backup { engine, sources: parts.sources, pools: parts.pools, directory: parts.directory };
         Self { backup, progress, queue: parts.queue, stop, workers }

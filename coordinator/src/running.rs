@@ -19,6 +19,7 @@ use lakehold_worker::serve::Sources;
 use crate::backup::Backup;
 use crate::embedded::{Embedded, Parts};
 use crate::engine::drive::Engine;
+use crate::engine::ledger::Sizes;
 
 /// Where runs are written down, and by which clock.
 #[derive(Clone, Debug)]
@@ -77,7 +78,7 @@ impl Running {
         let Place { store, directory, clock } = place;
         let locks: SharedLocks = fleet.locks.clone();
         let sources = sources(config, &locks, &clock);
-        let engine = Engine { store, queue: fleet.queue.clone(), locks, clock };
+        let engine = Engine { store, queue: fleet.queue.clone(), locks, clock, sizes: Sizes::default() };
         let backup = Backup { engine, sources, pools: pools(config), directory };
         Self { backup, workers: Workers::Fleet(fleet) }
     }

@@ -8,11 +8,50 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use rand::Rng as _;
+use rand::distr::{Distribution, StandardUniform};
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::fault::{Class, Fault};
+
+/// What all random ids are drawn from.
+fn random<T>() -> T
+where
+    StandardUniform: Distribution<T>,
+{
+    #[cfg(feature = "conformance")]
+    if let Some(drawn) = seeded::draw() {
+        return drawn;
+    }
+    rand::rng().random()
+}
+
+/// Ids that are the same each time: for simulations, which must replay.
+#[cfg(feature = "conformance")]
+pub mod seeded {
+    use std::cell::RefCell;
+
+    use rand::distr::{Distribution, StandardUniform};
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng as _};
+
+    thread_local! {
+        static DICE: RefCell<Option<StdRng>> = const { RefCell::new(None) };
+    }
+
+    /// From now on the ids that this thread draws follow from `seed`; from `None` they are random again.
+    pub fn begin(seed: Option<u64>) {
+        DICE.set(seed.map(StdRng::seed_from_u64));
+    }
+
+    pub(super) fn draw<T>() -> Option<T>
+    where
+        StandardUniform: Distribution<T>,
+    {
+        DICE.with_borrow_mut(|dice| dice.as_mut().map(Rng::random))
+    }
+}
 
 /// The SHA-256 of some bytes, in lower-case hexadecimal when written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -206,7 +245,7 @@ macro_rules! uuid_id {
             /// A new id, ordered by `now`. The rest is random, so ids made in one millisecond still differ.
             pub fn new(now: Timestamp) -> Self {
                 let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
-                let random: [u8; 10] = rand::rng().random();
+                let random: [u8; 10] = random();
                 Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
             }
 
@@ -314,6 +353,11 @@ impl TaskId {
     pub fn digits(&self) -> String {
         hex::encode(self.0)
     }
+
+    /// The name of the lock that whoever works on the task holds.
+    pub fn lock(&self) -> String {
+        format!("task/{self}")
+    }
 }
 
 impl fmt::Display for TaskId {
@@ -359,7 +403,7 @@ pub struct Nonce(u64);
 impl Nonce {
     /// A nonce nobody else has.
     pub fn random() -> Self {
-        Self(rand::rng().random())
+        Self(random())
     }
 
     /// The nonce with this number: for simulations, which must replay.
@@ -404,7 +448,7 @@ pub struct TraceId(u128);
 impl TraceId {
     /// A trace id nobody else has.
     pub fn random() -> Self {
-        Self(rand::rng().random_range(1..=u128::MAX))
+        Self(random::<u128>().max(1))
     }
 
     /// The trace of a task that has one of its own: all its attempts are in it.

@@ -228,6 +228,9 @@ pub struct Assignment {
     pub task: Task,
     /// Counts from 1.
     pub attempt: u32,
+    /// Whether this attempt was sent before: then it may be settled already, or be under way.
+    #[serde(default)]
+    pub again: bool,
     /// Where the outcome belongs.
     pub batch: Batch,
     /// See [`TaskSpec::yields`].

@@ -18,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use lakehold::engine::drive::Engine;
+use lakehold::engine::ledger::Sizes;
 use lakehold::engine::view::RunView;
 use lakehold::plan::{self, EnvFacts, RunHead};
 use lakehold_proto::clock::{SharedClock, SystemClock};
@@ -185,6 +186,7 @@ async fn ours(rabbit: &Rabbit, redis: &Redis, tasks: usize) -> f64 {
         queue: Arc::new(queue.clone()),
         locks: Arc::new(locks),
         clock: Arc::clone(&clock),
+        sizes: Sizes::default(),
     };
     let own = std::env::current_exe().unwrap();
     let words = [

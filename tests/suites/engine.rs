@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use lakehold::backup::report::EndState;
 use lakehold::backup::{Request, cancel, runs};
+use lakehold::engine::ledger::Sizes;
 use lakehold::engine::state::EnvRun;
 use lakehold::engine::view::RunView;
 use lakehold_proto::clock::SystemClock;
@@ -258,7 +259,8 @@ async fn a_worker_begins_no_task_of_a_cancelled_run() {
             site.store.put_new(&Key::cancel(planned.run), "{}".into()).await.unwrap();
         }
         let (queue, clock) = (MemoryQueue::new(), SystemClock::shared());
-        let mut run = EnvRun::new(&planned, planned.environments[0].clone(), Nonce::random());
+        let mut run =
+            EnvRun::new(&planned, planned.environments[0].clone(), Nonce::random(), Sizes::default().batch);
         for assignment in run.due(&QueueName::replies(Nonce::random()), clock.tick()).unwrap() {
             queue.publish(&QueueName::tasks("default"), Message::of(&assignment).unwrap()).await.unwrap();
         }

@@ -45,7 +45,7 @@ fn a_large_run_has_traces_of_its_own_and_every_attempt_at_a_task_is_in_the_same(
         .map(|n| TaskSpec { shard: Shard::under(format!("/{n}")), ..spec("flat") });
     plan.environments[0].roots = roots.collect();
     plan.environments[0].window = 10_000;
-    let life = |number| EnvRun::new(&plan, plan.environments[0].clone(), Nonce::numbered(number));
+    let life = |number| EnvRun::new(&plan, plan.environments[0].clone(), Nonce::numbered(number), BATCH);
     let (now, replies) = (Tick::default(), QueueName::replies(Nonce::numbered(9)));
     let sent = life(1).due(&replies, now).unwrap();
     let (in_it, own): (Vec<_>, Vec<_>) = sent.into_iter().partition(|sent| sent.trace == plan.trace);
@@ -412,8 +412,8 @@ impl World {
     /// The state as the store tells it: segments, and what lies in batches that none of them calls through.
     fn folded(&mut self) -> Coordinator {
         self.nonces += 1;
-        let fresh = EnvRun::new(&self.plan, self.plan.environments[0].clone(), Nonce::numbered(self.nonces));
-        let fresh = fresh.in_batches_of(BATCH);
+        let (environment, life) = (self.plan.environments[0].clone(), Nonce::numbered(self.nonces));
+        let fresh = EnvRun::new(&self.plan, environment, life, BATCH);
         let through: BTreeSet<Batch> =
             self.segments.iter().flat_map(|(through, _)| through).copied().collect();
         let recent = self.stored.values().filter(|outcome| !through.contains(&outcome.batch)).cloned();
@@ -434,13 +434,11 @@ impl World {
             if !self.coordinators[at].run.is_settled() {
                 continue;
             }
-            let run = &self.coordinators[at].run;
-            let batches = run.batches();
-            let unheard = |(id, outcome): (&OutcomeId, &Outcome)| {
-                batches.contains(&outcome.batch) && run.has(id.task) && !run.has_heard(id)
-            };
-            if run.is_contested() || self.stored.iter().any(unheard) {
-                self.coordinators[at] = self.folded();
+            self.list();
+            if self.coordinators[at].run.is_contested() {
+                let (mut folded, tick) = (self.folded(), self.tick());
+                folded.run.give_up(&self.coordinators[at].run, tick).unwrap();
+                self.coordinators[at] = folded;
             }
             let run = &self.coordinators[at].run;
             if run.is_settled() {

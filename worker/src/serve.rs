@@ -140,10 +140,11 @@ impl Worker {
         if delivery.redelivered() {
             metrics().redelivered();
         }
-        let lock = format!("task/{}", assignment.task.id());
+        let lock = assignment.task.id().lock();
         let waited = self.wait_for_lock(&lock, nonce).await;
         killpoint("worker.after-lock");
-        if (waited || delivery.redelivered()) && self.was_done(&assignment).await {
+        let maybe_done = waited || delivery.redelivered() || assignment.again;
+        if maybe_done && self.was_done(&assignment).await {
             self.release(&lock, nonce).await;
             return settle(delivery).await;
         }
@@ -162,6 +163,7 @@ impl Worker {
             }
         }
         let outcome = tokio::select! {
+            biased;
             outcome = self.execute(assignment.clone(), nonce) => outcome,
             () = self.keep_lock(&lock, nonce) => return,
         };
@@ -284,6 +286,7 @@ impl Worker {
         };
         let mut capture = Capture::open(around, assignment.clone(), nonce).await?;
         let ended = tokio::select! {
+            biased;
             ended = source.work(&assignment, &mut capture) => ended,
             () = self.clock.sleep(limit) => Err(deadline_passed(limit)),
         };

@@ -30,7 +30,7 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use super::commit::{Assembly, commit};
-use super::ledger::{Ledger, fetch};
+use super::ledger::{Ledger, Sizes, fetch};
 use super::state::{EnvRun, Start};
 use super::view::RunView;
 use crate::snapshot::read_manifest;
@@ -61,6 +61,8 @@ pub struct Engine {
     pub locks: SharedLocks,
     /// Time.
     pub clock: SharedClock,
+    /// How much is taken together.
+    pub sizes: Sizes,
 }
 
 /// How a run ended for one environment.
@@ -184,7 +186,7 @@ impl Engine {
                         warn!(%fault, "the reply queue was lost; subscribing anew");
                         self.clock.sleep(Duration::from_millis(200)).await;
                         inbox = self.subscribe(&replies).await?;
-                        self.repeat(plan, &live, &replies).await?;
+                        self.repeat(plan, live.values(), &replies).await?;
                     }
                 },
                 () = self.clock.sleep(until_wake(&live, self.clock.tick())) => {
@@ -192,7 +194,10 @@ impl Engine {
                     self.watch_leases(&mut live).await?;
                     if self.clock.tick().since(listed) >= LISTING {
                         listed = self.clock.tick();
-                        self.catch_up(plan, &mut live).await?;
+                        for (environment, live) in &mut live {
+                            self.catch_up(plan, environment, live).await?;
+                            self.remind(plan, live, &replies).await?;
+                        }
                     }
                 }
             }
@@ -240,9 +245,10 @@ impl Engine {
         let starts = self.starts(plan).await?;
         let mut live = BTreeMap::new();
         for environment in &plan.environments {
-            let (run, ledger) =
-                Ledger::recover(&self.store, plan, environment, &starts, self.clock.tick()).await?;
-            live.insert(environment.environment.clone(), Live { run, ledger, stirred: true, wake: None });
+            let now = self.clock.tick();
+            let recovered = Ledger::recover(&self.store, plan, environment, &starts, self.sizes, now);
+            let (run, ledger) = recovered.await?;
+            live.insert(environment.environment.clone(), Live::new(run, ledger));
         }
         Ok(live)
     }
@@ -267,15 +273,37 @@ impl Engine {
     }
 
     /// The queue was lost, and may have forgotten what was on its way. Saying it again is harmless.
-    async fn repeat(&self, plan: &Plan, live: &BTreeMap<EnvName, Live>, replies: &QueueName) -> Result<()> {
+    async fn repeat(
+        &self,
+        plan: &Plan,
+        live: impl IntoIterator<Item = &Live>,
+        replies: &QueueName,
+    ) -> Result<()> {
         let mut again = Vec::new();
-        for Live { run, .. } in live.values() {
+        for Live { run, .. } in live {
             let queue = QueueName::tasks(&run.plan().pool);
             for assignment in run.repeat(replies) {
                 again.push(Sending::of(plan, self.queue.system(), queue.clone(), &assignment)?);
             }
         }
         self.send_all(again).await
+    }
+
+    /// A queue that forgot what was on its way does not always say so. When nothing was heard between two listings, and
+    /// nobody works on anything that was sent, it is said again: after one such pause, and then after twice as many each
+    /// time, because it may also be that there is no worker.
+    async fn remind(&self, plan: &Plan, live: &mut Live, replies: &QueueName) -> Result<()> {
+        live.quiet = if std::mem::take(&mut live.heard) { 0 } else { live.quiet + 1 };
+        if !live.quiet.is_power_of_two() {
+            return Ok(());
+        }
+        for assignment in live.run.repeat(replies) {
+            // Where nobody can tell, somebody may.
+            if self.locks.held(&assignment.task.id().lock()).await.unwrap_or(true) {
+                return Ok(());
+            }
+        }
+        self.repeat(plan, [&*live], replies).await
     }
 
     async fn send_all(&self, messages: Vec<Sending>) -> Result<()> {
@@ -382,11 +410,16 @@ impl Engine {
         let mut settled = Vec::new();
         for environment in thought.collect::<Vec<_>>() {
             let Some(mut ended) = live.remove(&environment) else { continue };
-            if ended.run.is_contested() || !ended.unheard().await?.is_empty() {
+            // Only what can be read: a damaged outcome stays unheard, and must not keep the run from ending.
+            self.catch_up(plan, &environment, &mut ended).await?;
+            if ended.run.is_contested() {
                 let starts = self.starts(plan).await?;
                 let environment = ended.run.plan().clone();
-                let folded = Ledger::recover(&self.store, plan, &environment, &starts, self.clock.tick());
-                (ended.run, ended.ledger) = folded.await?;
+                let now = self.clock.tick();
+                let folded = Ledger::recover(&self.store, plan, &environment, &starts, self.sizes, now);
+                let (mut run, ledger) = folded.await?;
+                run.give_up(&ended.run, now).map_err(bug)?;
+                (ended.run, ended.ledger) = (run, ledger);
                 ended.stirred = true;
             }
             if ended.run.is_settled() {
@@ -399,13 +432,11 @@ impl Engine {
     }
 
     /// Finds outcomes whose reports were lost.
-    async fn catch_up(&self, plan: &Plan, live: &mut BTreeMap<EnvName, Live>) -> Result<()> {
-        for (environment, live) in live {
-            for (batch, id) in live.unheard().await? {
-                let key = Key::outcome(plan.run, environment, batch, id);
-                if let Some((outcome, body)) = fetch(&self.store, key).await? {
-                    live.learn(outcome, &body, self.clock.tick()).await?;
-                }
+    async fn catch_up(&self, plan: &Plan, environment: &EnvName, live: &mut Live) -> Result<()> {
+        for (batch, id) in live.unheard().await? {
+            let key = Key::outcome(plan.run, environment, batch, id);
+            if let Some((outcome, body)) = fetch(&self.store, key).await? {
+                live.learn(outcome, &body, self.clock.tick()).await?;
             }
         }
         Ok(())
@@ -414,7 +445,7 @@ impl Engine {
     async fn watch_leases(&self, live: &mut BTreeMap<EnvName, Live>) -> Result<()> {
         for Live { run, .. } in live.values_mut() {
             for task in run.leases() {
-                match self.locks.held(&format!("task/{task}")).await {
+                match self.locks.held(&task.lock()).await {
                     Ok(held) => run.lease(task, held, self.clock.tick()).map_err(bug)?,
                     // Unknown is not silent: an epoch is not given up because the lock service is down.
                     Err(fault) => {
@@ -458,6 +489,10 @@ struct Live {
     stirred: bool,
     /// When there may be more to send by itself.
     wake: Option<Tick>,
+    /// Something was heard since the last listing.
+    heard: bool,
+    /// Listings in a row before which nothing was heard.
+    quiet: u32,
 }
 
 /// An attempt on its way to a worker, and the span of sending it, in which the worker's spans lie.
@@ -505,6 +540,10 @@ enum Heard {
 }
 
 impl Live {
+    fn new(run: EnvRun, ledger: Ledger) -> Self {
+        Self { run, ledger, stirred: true, wake: None, heard: false, quiet: 0 }
+    }
+
     async fn learn(&mut self, outcome: Outcome, body: &[u8], now: Tick) -> Result<()> {
         if !self.run.has(outcome.task.id()) || self.run.has_heard(&outcome.id()) {
             return Ok(());
@@ -513,6 +552,7 @@ impl Live {
         self.run.learn(outcome, now).map_err(bug)?;
         self.ledger.add(body);
         self.stirred = true;
+        self.heard = true;
         if self.ledger.is_full() { self.gather().await } else { Ok(()) }
     }
 

@@ -25,8 +25,21 @@ use tracing::warn;
 use super::drive::bug;
 use super::state::{EnvRun, Fold, Start};
 
-/// A segment is written when this many bytes of outcomes are recent.
-const FULL: usize = 512 << 10;
+/// How much is taken together. Simulations, whose runs are small, take less.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Attempts sent in one batch: their outcomes are listed together, and not any more when all are through.
+    pub batch: usize,
+    /// A segment is written when this many bytes of outcomes are recent.
+    pub segment: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { batch: 1000, segment: 512 << 10 }
+    }
+}
+
 /// Objects read from the store at once.
 const READS: usize = 16;
 /// Outcomes are text that repeats itself: the lowest level makes a tenth of them.
@@ -39,6 +52,8 @@ pub struct Ledger {
     run: RunId,
     environment: EnvName,
     coordinator: Nonce,
+    /// See [`Sizes::segment`].
+    full: usize,
     segments: Vec<Key>,
     written: u32,
     /// Outcomes as JSON, each on a line of its own.
@@ -54,7 +69,7 @@ struct Header {
 
 impl Ledger {
     /// A ledger with nothing in it, and the run that has heard nothing.
-    fn new(store: &SharedStore, plan: &Plan, environment: &EnvPlan) -> (EnvRun, Self) {
+    fn new(store: &SharedStore, plan: &Plan, environment: &EnvPlan, sizes: Sizes) -> (EnvRun, Self) {
         // A new life each time: a batch that some segment calls through must never be sent again.
         let coordinator = Nonce::random();
         let ledger = Self {
@@ -62,11 +77,12 @@ impl Ledger {
             run: plan.run,
             environment: environment.environment.clone(),
             coordinator,
+            full: sizes.segment,
             segments: Vec::new(),
             written: 0,
             recent: Vec::new(),
         };
-        (EnvRun::new(plan, environment.clone(), coordinator), ledger)
+        (EnvRun::new(plan, environment.clone(), coordinator, sizes.batch), ledger)
     }
 
     /// What the store tells of an environment: the state of its run, and the ledger to go on with.
@@ -78,9 +94,10 @@ impl Ledger {
         plan: &Plan,
         environment: &EnvPlan,
         starts: &[Start],
+        sizes: Sizes,
         now: Tick,
     ) -> Result<(EnvRun, Self)> {
-        let (run, mut ledger) = Self::new(store, plan, environment);
+        let (run, mut ledger) = Self::new(store, plan, environment, sizes);
         let listed = store.list(&Key::segments(plan.run, &environment.environment));
         ledger.segments = listed.map_ok(|listed| listed.key).try_collect().await?;
         // The order in which they were written: parents come before their children.
@@ -131,7 +148,7 @@ impl Ledger {
     /// Whether a segment should be written.
     pub fn is_full(&self) -> bool {
         // A run that a test kills is too small to fill a segment by itself.
-        self.recent.len() >= FULL || killpoint::is_armed()
+        self.recent.len() >= self.full || killpoint::is_armed()
     }
 
     /// Writes what is recent into a segment, which calls `through` through.

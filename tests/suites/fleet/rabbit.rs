@@ -512,6 +512,7 @@ fn assignment() -> Assignment {
             epoch: None,
         },
         attempt: 3,
+        again: false,
         batch: Batch { coordinator: Nonce::numbered(1), number: 1 },
         yields: [].into(),
         before: None,

@@ -5,13 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use lakehold_proto::ids::Nonce;
 use lakehold_proto::task::Batch;
 
-/// Attempts sent in one batch. Outcomes of a batch are listed together, and gathered when all are through.
-const BATCH: usize = 1000;
-
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Batches {
-    pub(super) size: usize,
+    size: usize,
     last: Batch,
     sent_in_last: usize,
     /// Tasks of each batch that may still be worked on.
@@ -23,10 +20,10 @@ pub(super) struct Batches {
 }
 
 impl Batches {
-    pub(super) fn of(coordinator: Nonce) -> Self {
+    pub(super) fn of(coordinator: Nonce, size: usize) -> Self {
         let last = Batch { coordinator, number: 1 };
         let (open, others) = (BTreeMap::from([(last, 0)]), BTreeSet::new());
-        Self { size: BATCH, last, sent_in_last: 0, open, others, through: Vec::new() }
+        Self { size, last, sent_in_last: 0, open, others, through: Vec::new() }
     }
 
     pub(super) fn send(&mut self) -> Batch {

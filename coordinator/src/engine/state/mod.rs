@@ -18,7 +18,8 @@ use lakehold_proto::outcome::{Figures, Outcome, OutcomeId, Standing, Unlisted, V
 use lakehold_proto::plan::{BaseRef, EnvPlan, Plan};
 use lakehold_proto::queue::QueueName;
 use lakehold_proto::task::{
-    Assignment, Batch, Epoch, Event, IllegalStep, LEASE_SILENCE, State, Task, TaskSpec, Verb, next,
+    Assignment, Batch, Epoch, Event, IllegalStep, LEASE_SILENCE, MAX_ATTEMPTS, State, Task, TaskSpec, Verb,
+    next,
 };
 
 use batches::Batches;
@@ -50,8 +51,8 @@ pub struct EnvRun {
     ready: BTreeMap<u16, Vec<TaskId>>,
     /// Tasks that may be sent later.
     later: BTreeSet<(Tick, TaskId)>,
-    /// Tasks that were sent.
-    out: HashSet<TaskId>,
+    /// Tasks that were sent; few, and gone through in order, so that a run can be replayed.
+    out: BTreeSet<TaskId>,
     /// What was made under the living epoch of a long task.
     under: HashMap<TaskId, Vec<TaskId>>,
     batches: Batches,
@@ -96,8 +97,8 @@ struct Closed {
 }
 
 impl EnvRun {
-    /// A run that has heard nothing yet, as one life of a coordinator sees it.
-    pub fn new(plan: &Plan, environment: EnvPlan, coordinator: Nonce) -> Self {
+    /// A run that has heard nothing yet, as one life of a coordinator sees it, which sends so many attempts in a batch.
+    pub fn new(plan: &Plan, environment: EnvPlan, coordinator: Nonce, batch: usize) -> Self {
         let mut run = Self {
             run: plan.run,
             verb: plan.verb,
@@ -106,9 +107,9 @@ impl EnvRun {
             open: BTreeMap::new(),
             ready: BTreeMap::new(),
             later: BTreeSet::new(),
-            out: HashSet::new(),
+            out: BTreeSet::new(),
             under: HashMap::new(),
-            batches: Batches::of(coordinator),
+            batches: Batches::of(coordinator, batch),
             heard: HashSet::new(),
             missing: BTreeMap::new(),
             yields: HashSet::new(),
@@ -121,13 +122,6 @@ impl EnvRun {
             run.admit(spec, None);
         }
         run
-    }
-
-    /// The same run, sent in batches of another size: for simulations, whose runs are small.
-    #[must_use]
-    pub fn in_batches_of(mut self, size: usize) -> Self {
-        self.batches.size = size;
-        self
     }
 
     /// What it carries out.
@@ -383,7 +377,7 @@ impl EnvRun {
                 self.traceable -= 1;
                 open.traced = true;
             }
-            due.extend(self.assignment(id, attempt, reply_to));
+            due.extend(self.assignment(id, attempt, false, reply_to));
             self.step(id, Event::Send { at: now })?;
         }
         Ok(due)
@@ -393,17 +387,18 @@ impl EnvRun {
     /// those of the first time, so that whoever gets the second finds what became of the first.
     pub fn repeat(&self, reply_to: &QueueName) -> Vec<Assignment> {
         let sent = self.out.iter().filter_map(|&id| match self.opened(id)?.state {
-            State::Sent { attempt, .. } => self.assignment(id, attempt, reply_to),
+            State::Sent { attempt, .. } => self.assignment(id, attempt, true, reply_to),
             _ => None,
         });
         sent.collect()
     }
 
-    fn assignment(&self, id: TaskId, attempt: u32, reply_to: &QueueName) -> Option<Assignment> {
+    fn assignment(&self, id: TaskId, attempt: u32, again: bool, reply_to: &QueueName) -> Option<Assignment> {
         let open = self.opened(id)?;
         Some(Assignment {
             task: task_of(self.run, self.verb, &self.plan, &open.spec, open.epoch),
             attempt,
+            again,
             batch: *open.batches.last()?,
             yields: Arc::clone(&open.spec.yields),
             long: open.spec.long,
@@ -413,6 +408,21 @@ impl EnvRun {
             before: open.before,
             snapshot: self.plan.snapshot,
         })
+    }
+
+    /// Gives up what `before` gave up. The store does not tell it, so a fold over the store has forgotten it.
+    ///
+    /// # Errors
+    /// [`IllegalStep`] is a bug of ours.
+    pub fn give_up(&mut self, before: &Self, now: Tick) -> Result<(), IllegalStep> {
+        for (&id, (_, slice)) in &before.missing {
+            if let Some(Tracked::Open(open)) = self.tasks.get_mut(&id) {
+                open.last_fault = Some(Box::new(slice.fault.clone()));
+                open.state = State::Sent { attempt: MAX_ATTEMPTS, at: now };
+                self.step(id, Event::Silent { at: now })?;
+            }
+        }
+        Ok(())
     }
 
     /// When [`Self::due`] may have more to say without anything being heard; `None` when only news can help.
