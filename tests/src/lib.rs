@@ -7,6 +7,7 @@
     reason = "a harness that cannot set its scene ends the test"
 )]
 
+pub mod chaos;
 pub mod component;
 pub mod fleet;
 pub mod program;

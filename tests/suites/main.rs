@@ -7,6 +7,7 @@
     reason = "a broken promise ends a test"
 )]
 
+mod chaos;
 mod client;
 mod dependencies;
 mod engine;
