@@ -11,7 +11,7 @@ use crate::fault::{Class, Fault, FaultRecord, Result};
 use crate::format::IndexRef;
 use crate::ids::{Kind, Nonce, SnapshotId, TaskId, TraceId};
 use crate::store::Key;
-use crate::task::{Batch, Shard, Task, TaskSpec};
+use crate::task::{Assignment, Batch, Shard, Task, TaskSpec};
 
 /// What one delivery of one attempt at a task came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,25 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What a delivery of `assignment` leaves that found nothing.
+    pub fn empty(assignment: &Assignment, nonce: Nonce, verdict: Verdict) -> Self {
+        let Assignment { task, attempt, batch, trace, .. } = assignment;
+        Self {
+            task: task.clone(),
+            attempt: *attempt,
+            nonce,
+            batch: *batch,
+            verdict,
+            indexes: Vec::new(),
+            unlisted: Vec::new(),
+            left_out: BTreeMap::new(),
+            children: Vec::new(),
+            interim: None,
+            figures: Figures::default(),
+            trace: *trace,
+        }
+    }
+
     /// Its name.
     pub fn id(&self) -> OutcomeId {
         let (attempt, nonce, interim) = (self.attempt, self.nonce, self.interim);

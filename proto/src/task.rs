@@ -269,6 +269,15 @@ pub struct Report {
     pub what: Reported,
 }
 
+impl Report {
+    /// What a delivery of `assignment` has to tell.
+    pub fn of(assignment: &Assignment, nonce: Nonce, what: Reported) -> Self {
+        let Assignment { task, attempt, batch, .. } = assignment;
+        let (environment, attempt) = (task.environment.clone(), *attempt);
+        Self { environment, batch: *batch, task: task.id(), attempt, nonce, what }
+    }
+}
+
 /// What a [`Report`] points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -388,11 +397,17 @@ pub fn next(state: State, event: Event) -> std::result::Result<State, IllegalSte
         (Started { epoch, .. }, Event::Silent { at }) => again(epoch.attempt, at),
         (Pending { .. } | Settled | Lost, Event::Silent { .. }) => return illegal,
 
-        // A late start of an attempt that was given up is a life nobody counts on.
-        (Sent { attempt, .. }, Event::Started { epoch, at }) if epoch.attempt == attempt => {
+        // Another coordinator may have sent it, and may be attempts ahead.
+        (Sent { attempt, .. } | Pending { attempt, .. }, Event::Started { epoch, at })
+            if epoch.attempt >= attempt =>
+        {
             Started { epoch, seen: at }
         }
-        // The first life of an attempt counts; the broker may have delivered it twice.
+        (Started { epoch: before, .. }, Event::Started { epoch, at }) if epoch.attempt > before.attempt => {
+            Started { epoch, seen: at }
+        }
+        // A late start of an attempt that was given up is a life nobody counts on; and the first life of an attempt counts,
+        // which the broker may have delivered twice.
         (_, Event::Started { .. }) => state,
 
         (Started { epoch, .. }, Event::Alive { at }) => Started { epoch, seen: at },

@@ -10,10 +10,10 @@ use lakehold_proto::clock::Tick;
 use lakehold_proto::fault::{Class, Fault};
 use lakehold_proto::format::IndexRef;
 use lakehold_proto::ids::{Hash, Kind, Nonce, RunId, SnapshotId, TaskId, TraceId};
-use lakehold_proto::outcome::{Figures, Outcome, OutcomeId, Verdict};
+use lakehold_proto::outcome::{Outcome, OutcomeId, Verdict};
 use lakehold_proto::plan::{EnvPlan, Estimate, PLAN_SCHEMA, Plan, Probe, Selection};
 use lakehold_proto::queue::QueueName;
-use lakehold_proto::task::{Assignment, Batch, LEASE_SILENCE, Shard, Task, TaskSpec, Verb};
+use lakehold_proto::task::{Assignment, Batch, Epoch, LEASE_SILENCE, Shard, Task, TaskSpec, Verb};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -55,31 +55,13 @@ fn a_large_run_has_traces_of_its_own_and_every_attempt_at_a_task_is_in_the_same(
     for first in [&in_it[0], &own[0]] {
         let mut next = life(2);
         let fault = Fault::new(Class::Unavailable, "test.unavailable", "list", "not now").record();
-        let outcome = outcome(first, Nonce::numbered(7), Verdict::Retry { fault, after_ms: 0 });
+        let outcome = Outcome::empty(first, Nonce::numbered(7), Verdict::Retry { fault, after_ms: 0 });
         next.learn(outcome, now).unwrap();
         let later = now.plus(Duration::from_secs(60));
         let sent = next.due(&replies, later).unwrap();
         let second = sent.iter().find(|sent| sent.task.id() == first.task.id()).unwrap();
         assert_eq!((second.attempt, second.trace), (2, first.trace));
         assert_eq!(second.before, Some(Nonce::numbered(7)), "the attempt to link to");
-    }
-}
-
-/// What a task that captured nothing leaves.
-fn outcome(assignment: &Assignment, nonce: Nonce, verdict: Verdict) -> Outcome {
-    Outcome {
-        task: assignment.task.clone(),
-        attempt: assignment.attempt,
-        nonce,
-        batch: assignment.batch,
-        verdict,
-        indexes: Vec::new(),
-        unlisted: Vec::new(),
-        left_out: BTreeMap::new(),
-        children: Vec::new(),
-        interim: None,
-        figures: Figures::default(),
-        trace: assignment.trace,
     }
 }
 
@@ -291,7 +273,8 @@ impl World {
         self.nonces += 1;
         let nonce = Nonce::numbered(self.nonces);
         if assignment.long {
-            let start = (assignment.task.id(), assignment.attempt, nonce);
+            let epoch = Epoch { task: assignment.task.id(), attempt: assignment.attempt, nonce };
+            let start = (epoch, assignment.batch);
             self.starts.push(start);
             if !self.trouble(0.2) {
                 self.started_reports.push(start);
@@ -318,7 +301,7 @@ impl World {
         let mut outcome = Outcome {
             indexes: vec![index_of(&task, working.nonce, working.assignment.long)],
             children: children_of(&task),
-            ..outcome(&working.assignment, working.nonce, Verdict::Complete)
+            ..Outcome::empty(&working.assignment, working.nonce, Verdict::Complete)
         };
         if fails {
             *self.retries.entry(task.id()).or_default() += 1;
@@ -344,9 +327,9 @@ impl World {
         let tick = self.tick();
         if !self.started_reports.is_empty() && self.dice.random_bool(0.5) {
             let at = self.dice.random_range(0..self.started_reports.len());
-            let (task, attempt, nonce) = self.started_reports.swap_remove(at);
+            let start = self.started_reports.swap_remove(at);
             for coordinator in &mut self.coordinators {
-                coordinator.run.started(task, attempt, nonce, tick).unwrap();
+                coordinator.run.started(start, tick).unwrap();
             }
             return;
         }

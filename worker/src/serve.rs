@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use lakehold_proto::clock::{SharedClock, Tick};
 use lakehold_proto::fault::{Class, Fault, Result};
@@ -18,10 +19,10 @@ use lakehold_proto::ids::{EnvName, Nonce, RunId};
 use lakehold_proto::killpoint::killpoint;
 use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
-use lakehold_proto::outcome::{Figures, Outcome, OutcomeId};
+use lakehold_proto::outcome::{Outcome, OutcomeId};
 use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::queue::{Delivery, Message, QueueName, SharedQueue};
-use lakehold_proto::store::{Key, SharedStore, get_existing};
+use lakehold_proto::store::{Key, Listed, SharedStore, get_existing};
 use lakehold_proto::task::{Assignment, Report, Reported};
 use lakehold_proto::telemetry::{Place, Placed as _, metrics};
 use tokio::sync::watch;
@@ -30,6 +31,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span, error, error_span, warn};
 
 use crate::capture::{BaseSnapshot, Capture, Surroundings, verdict_of};
+use crate::outcome::{report, store_outcome};
 use crate::progress::Progress;
 use crate::source::SharedSource;
 
@@ -37,10 +39,12 @@ use crate::source::SharedSource;
 pub const DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// How long a lock lives without renewal.
 const LOCK_TTL: Duration = Duration::from_secs(30);
+/// How often it is tried where somebody else has it.
+const LOCK_LOOK: Duration = Duration::from_millis(500);
 /// How often it is renewed.
 const RENEWAL: Duration = Duration::from_secs(10);
-/// How often a write to the store is tried before the coordinator is told that it cannot be written.
-const STORE_TRIES: u32 = 5;
+/// Long tasks that go on beside one slot, before it waits for one of them to end.
+const LONG: usize = 4;
 /// How often it is asked at most whether a run was cancelled.
 const CANCEL_LOOK: Duration = Duration::from_secs(15);
 /// Plans kept in memory.
@@ -91,8 +95,20 @@ pub async fn serve(worker: Worker, pool: &str, slots: usize, stop: watch::Receiv
 }
 
 async fn slot(worker: Worker, queue: QueueName, mut stop: watch::Receiver<bool>) {
+    let mut beside = JoinSet::new();
+    take_tasks(&worker, &queue, &mut stop, &mut beside).await;
+    while beside.join_next().await.is_some() {}
+}
+
+/// Takes tasks until it is told to stop. A long one goes on beside it: it may wait for tasks that this slot would serve.
+async fn take_tasks(
+    worker: &Worker,
+    queue: &QueueName,
+    stop: &mut watch::Receiver<bool>,
+    beside: &mut JoinSet<()>,
+) {
     while !*stop.borrow() {
-        let mut consumer = match worker.queue.consume(&queue, 1).await {
+        let mut consumer = match worker.queue.consume(queue, 1).await {
             Ok(consumer) => consumer,
             Err(fault) => {
                 warn!(%fault, "cannot subscribe; trying again");
@@ -107,7 +123,15 @@ async fn slot(worker: Worker, queue: QueueName, mut stop: watch::Receiver<bool>)
                 next = consumer.next() => next,
             };
             match next {
-                Ok(Some(delivery)) => worker.handle(delivery).await,
+                Ok(Some(delivery)) => {
+                    if let Some(long) = worker.handle(delivery).await {
+                        beside.spawn(long);
+                    }
+                    while beside.try_join_next().is_some() {}
+                    while beside.len() >= LONG {
+                        beside.join_next().await;
+                    }
+                }
                 Ok(None) => return,
                 Err(fault) => {
                     warn!(%fault, "the subscription was lost; subscribing anew");
@@ -120,48 +144,74 @@ async fn slot(worker: Worker, queue: QueueName, mut stop: watch::Receiver<bool>)
 }
 
 impl Worker {
-    async fn handle(&self, delivery: Box<dyn Delivery>) {
+    /// Carries out what was delivered. Of a long task it returns what is left to do once the delivery is acknowledged.
+    async fn handle(&self, delivery: Box<dyn Delivery>) -> Option<BoxFuture<'static, ()>> {
         killpoint("worker.after-deliver");
         let assignment: Assignment = match delivery.message().read() {
             Ok(assignment) => assignment,
             Err(fault) => {
                 // Nobody can work on it, and its coordinator will send it again: keeping it would only block the queue.
                 error!(%fault, "a message is no task; it is dropped");
-                return settle(delivery).await;
+                settle(delivery).await;
+                return None;
             }
         };
         let nonce = Nonce::random();
         let span = span_of(self.queue.system(), &assignment, Place::read(&delivery.message().trace), nonce);
-        self.attempt(delivery, assignment, nonce).instrument(span).await;
+        let long = self.begin(delivery, assignment, nonce).instrument(span.clone()).await?;
+        Some(long.instrument(span).boxed())
     }
 
-    async fn attempt(&self, delivery: Box<dyn Delivery>, assignment: Assignment, nonce: Nonce) {
-        let began = self.clock.tick();
+    async fn begin(
+        &self,
+        delivery: Box<dyn Delivery>,
+        assignment: Assignment,
+        nonce: Nonce,
+    ) -> Option<BoxFuture<'static, ()>> {
         if delivery.redelivered() {
             metrics().redelivered();
         }
         let lock = assignment.task.id().lock();
-        let waited = self.wait_for_lock(&lock, nonce).await;
+        let mut waited = false;
+        while !self.lock(&lock, nonce).await {
+            waited = true;
+            if assignment.long && self.has_begun(&assignment).await {
+                settle(delivery).await;
+                return None;
+            }
+            self.clock.sleep(LOCK_LOOK).await;
+        }
         killpoint("worker.after-lock");
         let maybe_done = waited || delivery.redelivered() || assignment.again;
-        if maybe_done && self.was_done(&assignment).await {
+        let needless = (maybe_done && self.was_done(&assignment).await)
+            || (assignment.long && self.has_begun(&assignment).await)
+            || self.is_cancelled(assignment.task.run).await;
+        if needless {
             self.release(&lock, nonce).await;
-            return settle(delivery).await;
+            settle(delivery).await;
+            return None;
         }
-        if self.is_cancelled(assignment.task.run).await {
-            self.release(&lock, nonce).await;
-            return settle(delivery).await;
-        }
-        let mut delivery = Some(delivery);
         if assignment.long {
             if let Err(fault) = self.announce(&assignment, nonce).await {
                 warn!(%fault, "cannot announce a long task; handing it back");
-                return;
+                return None;
             }
-            if let Some(delivery) = delivery.take() {
-                settle(delivery).await;
-            }
+            settle(delivery).await;
+            let worker = self.clone();
+            return Some(async move { worker.attempt(None, assignment, nonce, lock).await }.boxed());
         }
+        self.attempt(Some(delivery), assignment, nonce, lock).await;
+        None
+    }
+
+    async fn attempt(
+        &self,
+        delivery: Option<Box<dyn Delivery>>,
+        assignment: Assignment,
+        nonce: Nonce,
+        lock: String,
+    ) {
+        let began = self.clock.tick();
         let outcome = tokio::select! {
             biased;
             outcome = self.execute(assignment.clone(), nonce) => outcome,
@@ -170,7 +220,7 @@ impl Worker {
         Span::current().record("lakehold.verdict", outcome.verdict.word());
         metrics().task(outcome.verdict.word(), self.clock.tick().since(began));
         killpoint("worker.before-outcome");
-        let stored = self.store_outcome(&outcome).await;
+        let stored = store_outcome(&self.store, &self.clock, &outcome).await;
         killpoint("worker.after-outcome");
         let what = match &stored {
             Ok(()) => Reported::Outcome,
@@ -180,7 +230,7 @@ impl Worker {
         if let Err(fault) = &stored {
             error!(%fault, "cannot write an outcome to the store");
         }
-        if let Err(fault) = self.report(&assignment, nonce, what).await {
+        if let Err(fault) = report(&self.queue, &assignment, nonce, what).await {
             warn!(%fault, "cannot report an outcome; the next listing will find it");
         }
         killpoint("worker.after-report");
@@ -203,12 +253,25 @@ impl Worker {
         while let Some(Ok(listed)) = listed.next().await {
             let id = listed.key.as_str().strip_prefix(&batch).and_then(|name| name.parse::<OutcomeId>().ok());
             let Some(OutcomeId { nonce, interim: None, .. }) = id else { continue };
-            if let Err(fault) = self.report(assignment, nonce, Reported::Outcome).await {
+            if let Err(fault) = report(&self.queue, assignment, nonce, Reported::Outcome).await {
                 warn!(%fault, "cannot report an outcome; the next listing will find it");
             }
             return true;
         }
         false
+    }
+
+    /// Whether another delivery of this attempt at a long task began: an attempt has one life. Tells of it again.
+    async fn has_begun(&self, assignment: &Assignment) -> bool {
+        let prefix = Key::starts_of(assignment.task.run, assignment.task.id(), assignment.attempt);
+        let Some(Ok(Listed { key, .. })) = self.store.list(&prefix).next().await else { return false };
+        let Ok(Some(announced)) = self.store.get(&key).await else { return false };
+        let Ok(announced) = serde_json::from_slice::<Report>(&announced) else { return false };
+        let told = async { self.queue.publish(&assignment.reply_to, Message::of(&announced)?).await };
+        if let Err(fault) = told.await {
+            warn!(%fault, "cannot tell of a long task; its coordinator will ask again");
+        }
+        true
     }
 
     /// Whether nobody wants this run's tasks any more. What the store does not tell now it tells at the next look.
@@ -237,20 +300,8 @@ impl Worker {
 
     /// Carries the task out, whatever happens in it: a panic or the deadline is an outcome too.
     async fn execute(&self, assignment: Assignment, nonce: Nonce) -> Outcome {
-        let failed = Outcome {
-            task: assignment.task.clone(),
-            attempt: assignment.attempt,
-            nonce,
-            batch: assignment.batch,
-            verdict: verdict_of(&Fault::new(Class::Bug, "worker.panic", "carry out a task", "it panicked")),
-            indexes: Vec::new(),
-            unlisted: Vec::new(),
-            left_out: Default::default(),
-            children: Vec::new(),
-            interim: None,
-            figures: Figures::default(),
-            trace: assignment.trace,
-        };
+        let panicked = Fault::new(Class::Bug, "worker.panic", "carry out a task", "it panicked");
+        let failed = Outcome::empty(&assignment, nonce, verdict_of(&panicked));
         let limit = if assignment.long { Duration::MAX } else { DEADLINE };
         let work = std::panic::AssertUnwindSafe(self.work(assignment, nonce, limit)).catch_unwind();
         match work.await {
@@ -279,6 +330,7 @@ impl Worker {
         })?;
         let around = Surroundings {
             store: Arc::clone(&self.store),
+            queue: Arc::clone(&self.queue),
             plan: known.plan,
             base: known.base,
             done: self.progress.of(environment),
@@ -296,22 +348,14 @@ impl Worker {
         capture.finish(ended).await
     }
 
-    /// Waits until nobody else works on the task, and tells whether somebody did. A lock service that is down is no reason to stand still: the worst that
-    /// can happen is that the work is done twice.
-    async fn wait_for_lock(&self, lock: &str, nonce: Nonce) -> bool {
-        let mut waited = false;
-        loop {
-            match self.locks.acquire(lock, nonce, LOCK_TTL).await {
-                Ok(true) => return waited,
-                Ok(false) => self.clock.sleep(Duration::from_millis(500)).await,
-                Err(fault) => {
-                    metrics().without_lock();
-                    warn!(%fault, "no lock to be had; going on without");
-                    return waited;
-                }
-            }
-            waited = true;
-        }
+    /// Takes the task's lock, unless somebody else has it. A lock service that is down is no reason to stand still: the
+    /// worst that can happen is that the work is done twice.
+    async fn lock(&self, lock: &str, nonce: Nonce) -> bool {
+        self.locks.acquire(lock, nonce, LOCK_TTL).await.unwrap_or_else(|fault| {
+            metrics().without_lock();
+            warn!(%fault, "no lock to be had; going on without");
+            true
+        })
     }
 
     /// Renews the lock for ever; returns when it was lost to somebody else, who now does the work.
@@ -332,39 +376,10 @@ impl Worker {
     async fn announce(&self, assignment: &Assignment, nonce: Nonce) -> Result<()> {
         let task = &assignment.task;
         let key = Key::started(task.run, task.id(), assignment.attempt, nonce);
-        self.store.put_new(&key, bytes::Bytes::new()).await?;
-        self.report(assignment, nonce, Reported::Started).await
-    }
-
-    async fn store_outcome(&self, outcome: &Outcome) -> Result<()> {
-        let body = encode_outcome(outcome)?;
-        let key = outcome.key();
-        let mut tried = 0;
-        loop {
-            tried += 1;
-            match self.store.put_new_soon(&key, body.clone()).await {
-                Ok(_) => return Ok(()),
-                // A full disk does not empty itself within seconds.
-                Err(fault)
-                    if tried >= STORE_TRIES || !fault.class.may_retry() || fault.code == "store.full" =>
-                {
-                    return Err(fault);
-                }
-                Err(_) => self.clock.sleep(Duration::from_millis(100 << tried)).await,
-            }
-        }
-    }
-
-    async fn report(&self, assignment: &Assignment, nonce: Nonce, what: Reported) -> Result<()> {
-        let Assignment { task, attempt, batch, .. } = assignment;
-        let report = Report {
-            environment: task.environment.clone(),
-            batch: *batch,
-            task: task.id(),
-            attempt: *attempt,
-            nonce,
-            what,
-        };
+        let report = Report::of(assignment, nonce, Reported::Started);
+        let body = serde_json::to_vec(&report)
+            .map_err(|e| Fault::new(Class::Bug, "worker.encode", "announce a long task", e))?;
+        self.store.put_new(&key, body.into()).await?;
         self.queue.publish(&assignment.reply_to, Message::of(&report)?).await
     }
 }
@@ -383,16 +398,6 @@ fn span_of(system: &'static str, assignment: &Assignment, sent: Option<Place>, n
         None => span,
     };
     span.below(sent).at(Place { span: nonce, ..sent })
-}
-
-/// The bytes of an outcome as it lies in the store.
-///
-/// # Errors
-/// `Bug` when it cannot be written.
-pub fn encode_outcome(outcome: &Outcome) -> Result<bytes::Bytes> {
-    serde_json::to_vec(outcome)
-        .map(Into::into)
-        .map_err(|e| Fault::new(Class::Bug, "worker.encode", "write an outcome", e))
 }
 
 fn deadline_passed(limit: Duration) -> Fault {

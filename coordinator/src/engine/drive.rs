@@ -6,7 +6,7 @@
 //! each environment is created once, by one of them; the other adopts it. **Cancellation**: a stop leaves the run as it
 //! is, to be resumed; a cancel marker in the store ends it, but for the environments that are being committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,16 +22,16 @@ use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::{Outcome, OutcomeId};
 use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::queue::{Consumer, Delivery, Message, QueueName, SharedQueue};
-use lakehold_proto::store::{Key, PatientStore, SharedStore, Store};
-use lakehold_proto::task::{Assignment, Batch, IllegalStep, Report, Reported};
+use lakehold_proto::store::{Key, Listed, PatientStore, SharedStore, Store, get_existing};
+use lakehold_proto::task::{Assignment, Batch, Epoch, IllegalStep, Report, Reported};
 use lakehold_proto::telemetry::{Place, Placed as _, metrics};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use super::commit::{Assembly, commit};
-use super::ledger::{Ledger, Sizes, fetch};
-use super::state::{EnvRun, Start};
+use super::ledger::{Ledger, READS, Sizes, fetch};
+use super::state::{EnvRun, Start, Starts};
 use super::view::RunView;
 use crate::snapshot::read_manifest;
 
@@ -253,7 +253,8 @@ impl Engine {
         Ok(live)
     }
 
-    /// Sends what is due, and waits until the queue has taken it: a queue that is down is waited for.
+    /// Sends what is due, and waits until the queue has taken it: a queue that is down is waited for. Tells long tasks that
+    /// what they handed out has ended.
     async fn dispatch(
         &self,
         plan: &Plan,
@@ -265,6 +266,13 @@ impl Engine {
             let queue = QueueName::tasks(&live.run.plan().pool);
             for assignment in live.run.due(replies, self.clock.tick()).map_err(bug)? {
                 due.push(Sending::of(plan, self.queue.system(), queue.clone(), &assignment)?);
+            }
+            let mut ended = live.run.handed_out_and_ended();
+            ended.append(&mut live.run.take_given_up());
+            for outcome in ended {
+                if live.ended.insert(outcome) {
+                    self.store.put_new(&Key::ended(plan.run, outcome), Bytes::new()).await?;
+                }
             }
             live.stirred = false;
             live.wake = live.run.wake();
@@ -359,7 +367,9 @@ impl Engine {
             }
         };
         let interim = match what {
-            Reported::Started => return Ok(Heard::Started(environment, (task, attempt, nonce))),
+            Reported::Started => {
+                return Ok(Heard::Started(environment, (Epoch { task, attempt, nonce }, batch)));
+            }
             Reported::StoreFailed => return Err(self.why_not_writable(plan).await),
             Reported::StoreAway => {
                 // An attempt is not spent before the store answers again.
@@ -379,9 +389,9 @@ impl Engine {
         let now = self.clock.tick();
         match heard? {
             Heard::Nothing => return Ok(()),
-            Heard::Started(environment, (task, attempt, nonce)) => {
+            Heard::Started(environment, start) => {
                 if let Some(live) = live.get_mut(&environment) {
-                    live.run.started(task, attempt, nonce, now).map_err(bug)?;
+                    live.run.started(start, now).map_err(bug)?;
                     live.stirred = true;
                 }
             }
@@ -458,10 +468,23 @@ impl Engine {
         Ok(())
     }
 
-    async fn starts(&self, plan: &Plan) -> Result<Vec<Start>> {
-        let prefix = Key::starts(plan.run);
-        let keys: Vec<_> = self.store.list(&prefix).map_ok(|listed| listed.key).try_collect().await?;
-        keys.iter().map(|key| start_in(key, &prefix)).collect()
+    /// The deliveries of long tasks that began, by environment.
+    async fn starts(&self, plan: &Plan) -> Result<Starts> {
+        let listed = self.store.list(&Key::starts(plan.run)).map_ok(|Listed { key, .. }| async move {
+            let body = get_existing(&*self.store, &key).await?;
+            Ok((key, body))
+        });
+        let mut read = listed.try_buffer_unordered(READS);
+        let mut starts = Starts::new();
+        while let Some((key, body)) = read.try_next().await? {
+            let Ok(Report { environment, batch, task, attempt, nonce, .. }) = serde_json::from_slice(&body)
+            else {
+                warn!(%key, "what tells of a long task is damaged: that delivery of it does not count");
+                continue;
+            };
+            starts.entry(environment).or_default().push((Epoch { task, attempt, nonce }, batch));
+        }
+        Ok(starts)
     }
 
     /// A worker could not write. Whoever asks the store himself gets the reason.
@@ -489,6 +512,8 @@ struct Live {
     stirred: bool,
     /// When there may be more to send by itself.
     wake: Option<Tick>,
+    /// What long tasks were told to have ended.
+    ended: HashSet<OutcomeId>,
     /// Something was heard since the last listing.
     heard: bool,
     /// Listings in a row before which nothing was heard.
@@ -533,6 +558,7 @@ fn is_sampled(task: TaskId) -> bool {
 /// What a report came to.
 enum Heard {
     Nothing,
+    /// A delivery of a long task, and the batch in which it was sent.
     Started(EnvName, Start),
     /// An attempt that could not be written down.
     Away(EnvName, TaskId, u32),
@@ -541,7 +567,7 @@ enum Heard {
 
 impl Live {
     fn new(run: EnvRun, ledger: Ledger) -> Self {
-        Self { run, ledger, stirred: true, wake: None, heard: false, quiet: 0 }
+        Self { run, ledger, stirred: true, wake: None, ended: HashSet::new(), heard: false, quiet: 0 }
     }
 
     async fn learn(&mut self, outcome: Outcome, body: &[u8], now: Tick) -> Result<()> {
@@ -584,29 +610,6 @@ pub async fn read_plan(store: &dyn Store, run: RunId) -> Result<Plan> {
     let body = store.get(&key).await?.ok_or_else(absent)?;
     serde_json::from_slice(&body)
         .map_err(|e| Fault::new(Class::Integrity, "plan.damaged", format!("read {key}"), e))
-}
-
-fn task_in(key: &Key, prefix: &str) -> Result<TaskId> {
-    let below = key.as_str().strip_prefix(prefix).and_then(|rest| rest.split_once('/'));
-    let (task, _) = below.ok_or_else(|| foreign(key))?;
-    TaskId::try_from(std::borrow::Cow::Borrowed(task))
-}
-
-fn start_in(key: &Key, prefix: &str) -> Result<Start> {
-    let task = task_in(key, prefix)?;
-    let name = key.as_str().rsplit_once('/').map_or("", |(_, name)| name);
-    let (attempt, nonce) = name.split_once('-').ok_or_else(|| foreign(key))?;
-    let attempt = attempt.parse().map_err(|_| foreign(key))?;
-    Ok((task, attempt, std::borrow::Cow::Borrowed(nonce).try_into()?))
-}
-
-fn foreign(key: &Key) -> Fault {
-    Fault::new(
-        Class::Integrity,
-        "run.foreign-object",
-        format!("read {key}"),
-        "its name is none that a run writes",
-    )
 }
 
 pub(super) fn bug(step: IllegalStep) -> Fault {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::drive::bug;
-use super::state::{EnvRun, Fold, Start};
+use super::state::{EnvRun, Fold, Starts};
 
 /// How much is taken together. Simulations, whose runs are small, take less.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,7 @@ impl Default for Sizes {
 }
 
 /// Objects read from the store at once.
-const READS: usize = 16;
+pub(super) const READS: usize = 16;
 /// Outcomes are text that repeats itself: the lowest level makes a tenth of them.
 const LEVEL: i32 = 1;
 
@@ -93,7 +93,7 @@ impl Ledger {
         store: &SharedStore,
         plan: &Plan,
         environment: &EnvPlan,
-        starts: &[Start],
+        starts: &Starts,
         sizes: Sizes,
         now: Tick,
     ) -> Result<(EnvRun, Self)> {
@@ -130,7 +130,9 @@ impl Ledger {
         }
         drop(read);
         ledger.recent = recent;
-        let mut folding = fold.begin(run, starts, open, now).map_err(bug)?;
+        let mut folding = fold
+            .begin(run, starts.get(&environment.environment).map_or(&[], Vec::as_slice), open, now)
+            .map_err(bug)?;
         ledger.each(|outcome| folding.take(outcome).map_err(bug)).await?;
         Ok((folding.finish(), ledger))
     }

@@ -89,12 +89,28 @@ impl Key {
 
     /// `runs/<run>/started/<task>/<attempt>-<nonce>`: a long task has begun.
     pub fn started(run: RunId, task: TaskId, attempt: u32, nonce: Nonce) -> Self {
-        Self(format!("{}{}/{attempt:06}-{nonce}", Self::starts(run), task.digits()))
+        Self(format!("{}{nonce}", Self::starts_of(run, task, attempt)))
+    }
+
+    /// The prefix of the `started` records of an attempt at a long task.
+    pub fn starts_of(run: RunId, task: TaskId, attempt: u32) -> String {
+        format!("{}{}/{attempt:06}-", Self::starts(run), task.digits())
     }
 
     /// The prefix of all `started` records of a run.
     pub fn starts(run: RunId) -> String {
         format!("runs/{}/started/", run.digits())
+    }
+
+    /// `runs/<run>/ended/<outcome>`: of an interim one, that all that a long task handed out up to there has ended; of
+    /// another, that nobody waits for that delivery of it any more.
+    pub fn ended(run: RunId, outcome: OutcomeId) -> Self {
+        Self(format!("{}{outcome}", Self::ends(run)))
+    }
+
+    /// The prefix of all that tells long tasks what has ended.
+    pub fn ends(run: RunId) -> String {
+        format!("runs/{}/ended/", run.digits())
     }
 
     /// `runs/<run>/probes/<nonce>`: an object of zeros, written only to learn why nothing else can be.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lakehold::engine::drive::EnvEnd;
 use lakehold::engine::ledger::Ledger;
+use lakehold::engine::state::Starts;
 use lakehold::snapshot;
 use lakehold::verify::{Meter, Request, verify};
 use lakehold_proto::clock::Tick;
@@ -18,7 +19,7 @@ use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::store::{Key, SharedStore, Store as _};
 
 use super::fleet::Ends;
-use super::population::{FILE, FOLDER, Population, SECRET, TABLE};
+use super::population::{FILE, FOLDER, Population, SECRET, SESSION, TABLE};
 use super::store::Bucket;
 use super::world::World;
 use super::{Scene, Undisturbed};
@@ -134,7 +135,7 @@ impl Asked<'_> {
         let (held, all) =
             (Held::read(&self.store, &manifest).await, Held::read(&self.before, expected).await);
         self.check_accounts(&manifest, &held, broken);
-        Self::check_lives(&held, broken);
+        Self::check_sessions(&held, broken);
         broken
             .unless(held.doubled == 0, || format!("{environment}: {} indexes are named twice", held.doubled));
         self.check_choice(scene, broken).await;
@@ -227,8 +228,15 @@ impl Asked<'_> {
     /// Whoever folds the store chooses for each task the best outcome there is.
     async fn check_choice(&self, scene: &Scene, broken: &mut Broken) {
         let environment = &self.plan.environment;
-        let folded =
-            Ledger::recover(&self.store, &scene.plan, self.plan, &[], scene.sizes, Tick::default()).await;
+        let folded = Ledger::recover(
+            &self.store,
+            &scene.plan,
+            self.plan,
+            &Starts::new(),
+            scene.sizes,
+            Tick::default(),
+        )
+        .await;
         let (run, ledger) = match folded {
             Ok(folded) => folded,
             Err(fault) => return broken.0.push(format!("{environment}: cannot be folded: {fault}")),
@@ -254,11 +262,11 @@ impl Asked<'_> {
         }
     }
 
-    /// Tables of two lives of their session never meet.
-    fn check_lives(held: &Held, broken: &mut Broken) {
-        let tables = held.entries.iter().filter(|((kind, _), _)| *kind == TABLE);
-        let lives: BTreeSet<_> = tables.map(|(_, entry)| &entry.version).collect();
-        broken.unless(lives.len() <= 1, || format!("tables of several lives: {lives:?}"));
+    /// Tables are of the one session that counts.
+    fn check_sessions(held: &Held, broken: &mut Broken) {
+        let of_session = held.entries.iter().filter(|((kind, _), _)| *kind == TABLE || *kind == SESSION);
+        let sessions: BTreeSet<_> = of_session.map(|(_, entry)| &entry.version).collect();
+        broken.unless(sessions.len() <= 1, || format!("tables of several sessions: {sessions:?}"));
     }
 
     fn wavers(&self, file: &str) -> bool {

@@ -39,6 +39,9 @@ pub(super) fn kinds() -> Vec<Kind> {
 
 const ROOT: &str = "/root";
 
+/// How long a session waits for its tables: longer than it takes to notice that the queue forgot one.
+const SESSION_LIMIT: Duration = Duration::from_secs(40 * 60);
+
 /// What is peculiar to a folder's task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Nature {
@@ -95,6 +98,9 @@ struct Past {
     /// Folders that somebody listed to the end.
     listed: BTreeSet<String>,
     passed_over: BTreeSet<String>,
+    /// Sessions that are open, and how many were.
+    sessions: BTreeSet<u64>,
+    opened: u64,
 }
 
 impl Population {
@@ -120,7 +126,7 @@ impl Population {
                 12..14 => Nature::Refused,
                 14..16 => Nature::Poison,
                 16..19 => Nature::Slow,
-                19..26 if wavering => Nature::Wavering,
+                19..50 if wavering => Nature::Wavering,
                 _ => Nature::Plain,
             };
             let files = (0..dice.random_range(0..4)).filter_map(|n| file(&path, n, generation, &mut dice));
@@ -178,6 +184,10 @@ impl Population {
         let past = &mut *self.past();
         let found = past.listed.iter().filter_map(|path| self.folders.get(path)).flat_map(|f| &f.children);
         past.passed_over.extend(found.filter(|child| !past.begun.contains_key(*child)).cloned());
+    }
+
+    fn is_open(&self, session: &str) -> bool {
+        session.parse().is_ok_and(|session| self.past().sessions.contains(&session))
     }
 
     /// What the second stage did not wait for.
@@ -325,22 +335,64 @@ impl SimSource {
         Ok(())
     }
 
-    /// Holds a session open, in which its tables are read.
+    /// Holds a session open while its tables are read. Their stamps tell which it was: tables of two sessions must never
+    /// meet in one snapshot.
     async fn session(&self, capture: &mut Capture) -> Result<()> {
+        let session = Session::open(&self.population);
         self.pause(Duration::from_secs(30)).await;
-        capture.add(&SESSION, Draft::new("session", "session")).await?;
+        capture.add(&SESSION, Draft::new("session", "session").version(session.id.to_string())).await?;
+        let mut listing = capture.listing(1);
+        listing.push(0, session.id.to_string().as_bytes()).await?;
+        let input = listing.finish(1).await?.concat();
         for n in 0..self.population.tables {
-            capture.child(spec(TABLE, Shard::under(format!("table{n}")), &[TABLE]));
+            let shard = Shard::under(format!("table{n}"));
+            capture.child(TaskSpec { input: input.clone(), ..spec(TABLE, shard, &[TABLE]) });
+            if n % 3 == 1 {
+                capture.hand_out().await?;
+                self.pause(Duration::from_secs(5)).await;
+            }
         }
-        Ok(())
+        capture.hand_out().await?;
+        capture.until_ended(SESSION_LIMIT).await
     }
 
-    /// The life of its session is what a table's stamp tells: tables of two lives must never meet in one snapshot.
     async fn table(&self, assignment: &Assignment, capture: &mut Capture) -> Result<()> {
         let name = &assignment.task.shard.scope;
+        let session = capture.input(0).await?.unwrap_or_default().concat();
+        let session = String::from_utf8_lossy(&session).into_owned();
+        self.pause(Duration::from_secs(10)).await;
+        if !self.population.is_open(&session) {
+            let detail = format!("session {session} is closed");
+            return Err(Fault::new(Class::Unavailable, "sim.session", format!("read {name}"), detail));
+        }
         let body = Body::Bytes(format!("rows of {name}").into());
-        let life = assignment.task.epoch.map_or(String::new(), |epoch| epoch.nonce.to_string());
-        capture.add(&TABLE, Draft::new(name, name).version(life).part(Role::Data, body)).await
+        capture.add(&TABLE, Draft::new(name, name).version(session).part(Role::Data, body)).await
+    }
+}
+
+/// A session of the long task. It ends with whoever holds it.
+#[derive(Debug)]
+struct Session {
+    population: Arc<Population>,
+    id: u64,
+}
+
+impl Session {
+    fn open(population: &Arc<Population>) -> Self {
+        let id = {
+            let mut past = population.past();
+            past.opened += 1;
+            let id = past.opened;
+            past.sessions.insert(id);
+            id
+        };
+        Self { population: Arc::clone(population), id }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.population.past().sessions.remove(&self.id);
     }
 }
 

@@ -14,17 +14,21 @@ mod packer;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use lakehold_proto::clock::{SharedClock, Tick};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{Entry, Gap, IndexDraft, Part, Role, content_of};
 use lakehold_proto::ids::{Kind, SnapshotId};
 use lakehold_proto::killpoint::killpoint;
-use lakehold_proto::outcome::{LeftOut, Outcome, Standing, Unlisted, Verdict};
+use lakehold_proto::outcome::{LeftOut, Outcome, OutcomeId, Standing, Unlisted, Verdict};
 use lakehold_proto::plan::EnvPlan;
-use lakehold_proto::store::SharedStore;
-use lakehold_proto::task::{Assignment, Shard, TaskSpec};
+use lakehold_proto::queue::SharedQueue;
+use lakehold_proto::store::{Key, SharedStore};
+use lakehold_proto::task::{Assignment, Reported, Shard, TaskSpec};
+use tracing::warn;
 
 pub use base::BaseSnapshot;
 pub use draft::{Body, Draft};
@@ -34,13 +38,19 @@ pub use meter::Meter;
 use base::BaseShard;
 use packer::Packer;
 
+use crate::outcome::{report, store_outcome};
 use crate::progress::Done;
+
+/// How often a long task looks whether its children have ended.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What a capture needs from the process it runs in.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// Where bytes go.
     pub store: SharedStore,
+    /// The way back to the coordinator.
+    pub queue: SharedQueue,
     /// What the run does to this environment.
     pub plan: Arc<EnvPlan>,
     /// The snapshot it is compared with.
@@ -64,6 +74,9 @@ pub struct Capture {
     unlisted: Vec<Unlisted>,
     left_out: BTreeMap<Kind, LeftOut>,
     children: Vec<TaskSpec>,
+    /// How many of them were handed out, in how many interim outcomes.
+    handed_out: usize,
+    interims: u32,
     asked: HashSet<(Kind, Shard)>,
     meter: Arc<Meter>,
 }
@@ -89,6 +102,8 @@ impl Capture {
             unlisted: Vec::new(),
             left_out: BTreeMap::new(),
             children: Vec::new(),
+            handed_out: 0,
+            interims: 0,
             asked: HashSet::new(),
             meter: Arc::new(Meter::new(Arc::clone(&around.done))),
             around,
@@ -198,6 +213,64 @@ impl Capture {
         }
     }
 
+    /// Hands out the children named so far while this task goes on: for long tasks, on whose session they lean. They carry
+    /// its epoch: when this delivery is lost, so is all that they did.
+    ///
+    /// # Errors
+    /// The store's. `Bug` when the task is not long, or a child is of a later stage, which would wait for this task.
+    pub async fn hand_out(&mut self) -> Result<()> {
+        let stage = self.assignment.task.stage;
+        if !self.assignment.long || self.children.iter().any(|child| child.stage != stage) {
+            let detail = "only long tasks hand out children before they end, and only of their own stage";
+            return Err(Fault::new(Class::Bug, "capture.hand-out", "hand out children", detail));
+        }
+        self.interims += 1;
+        // The outcome at the end names them all again: nothing may be missing because an interim one was damaged.
+        let children = self.children[self.handed_out..].to_vec();
+        self.handed_out = self.children.len();
+        let interim = Some(self.interims);
+        let outcome = Outcome { children, interim, ..self.outcome(Verdict::Complete) };
+        store_outcome(&self.around.store, &self.around.clock, &outcome).await?;
+        let what = Reported::Interim(self.interims);
+        if let Err(fault) = report(&self.around.queue, &self.assignment, self.nonce, what).await {
+            warn!(%fault, "cannot report an interim outcome; the next listing will find it");
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was handed out has ended, well or not: only the coordinator knows. Not longer than `at_most`:
+    /// it may be gone.
+    ///
+    /// # Errors
+    /// `Unavailable` when the time is up, or nobody waits for this delivery any more; then this attempt is best given up,
+    /// and its epoch with it. The store's.
+    pub async fn until_ended(&self, at_most: Duration) -> Result<()> {
+        let gone =
+            |detail| Err(Fault::new(Class::Unavailable, "capture.ended", "wait for child tasks", detail));
+        let (run, began) = (self.assignment.task.run, self.around.clock.tick());
+        let given_up = Key::ended(run, self.outcome(Verdict::Complete).id());
+        let interim = OutcomeId { interim: Some(self.interims), ..self.outcome(Verdict::Complete).id() };
+        let ended = Key::ended(run, interim);
+        if self.interims == 0 {
+            return Ok(());
+        }
+        loop {
+            // Both keys begin with the one.
+            let told = self.around.store.list(given_up.as_str()).map_ok(|listed| listed.key);
+            let told: Vec<_> = told.try_collect().await?;
+            if told.contains(&given_up) {
+                return gone("the coordinator thought this delivery lost, and gave it up".into());
+            }
+            if told.contains(&ended) {
+                return Ok(());
+            }
+            if self.around.clock.tick().since(began) >= at_most {
+                return gone(format!("they did not end within {} minutes", at_most.as_secs() / 60));
+            }
+            self.around.clock.sleep(LOOK).await;
+        }
+    }
+
     /// Begins to write down a listing for child tasks, in `parts` parts.
     pub fn listing(&self, parts: u32) -> Listing {
         Listing::new(self.around.store.clone(), self.assignment.task.run, parts)
@@ -235,20 +308,14 @@ impl Capture {
         let mut figures = self.meter.figures();
         self.packer.count(&mut figures);
         figures.worked_ms = self.around.clock.tick().since(self.began).as_millis() as u64;
-        Ok(Outcome {
-            task: self.assignment.task,
-            attempt: self.assignment.attempt,
-            nonce: self.nonce,
-            batch: self.assignment.batch,
-            verdict,
-            indexes,
-            unlisted: if failed { Vec::new() } else { self.unlisted },
-            left_out: if failed { BTreeMap::new() } else { self.left_out },
-            children: if failed { Vec::new() } else { self.children },
-            interim: None,
-            figures,
-            trace: self.assignment.trace,
-        })
+        let outcome = Outcome { indexes, figures, ..self.outcome(verdict) };
+        let Self { unlisted, left_out, children, .. } = self;
+        Ok(if failed { outcome } else { Outcome { unlisted, left_out, children, ..outcome } })
+    }
+
+    /// An outcome of this delivery, with nothing in it.
+    fn outcome(&self, verdict: Verdict) -> Outcome {
+        Outcome::empty(&self.assignment, self.nonce, verdict)
     }
 
     fn settled(&self) -> Verdict {

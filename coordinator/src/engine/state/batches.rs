@@ -39,6 +39,13 @@ impl Batches {
         self.last
     }
 
+    /// Outcomes may lie in `batch`, which another coordinator may have sent.
+    pub(super) fn look_into(&mut self, batch: Batch) {
+        if batch.coordinator != self.last.coordinator {
+            self.others.insert(batch);
+        }
+    }
+
     pub(super) fn settle(&mut self, batches: &[Batch]) {
         for &batch in batches {
             if let Some(outstanding) = self.open.get_mut(&batch) {

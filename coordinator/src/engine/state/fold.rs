@@ -4,14 +4,17 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use lakehold_proto::clock::Tick;
-use lakehold_proto::ids::{Nonce, TaskId};
+use lakehold_proto::ids::{EnvName, Nonce, TaskId};
 use lakehold_proto::outcome::Outcome;
-use lakehold_proto::task::{Batch, Event, IllegalStep, State};
+use lakehold_proto::task::{Batch, Epoch, Event, IllegalStep, State};
 
 use super::{EnvRun, Tracked};
 
-/// A long task that began: the task, the attempt and the delivery.
-pub type Start = (TaskId, u32, Nonce);
+/// A delivery of a long task that began, and the batch in which its attempt was sent.
+pub type Start = (Epoch, Batch);
+
+/// Those of a run, by environment.
+pub type Starts = HashMap<EnvName, Vec<Start>>;
 
 /// The state of a run as the store tells it: the outcomes of each task that count, from the plan downwards.
 ///
@@ -48,7 +51,8 @@ impl Fold {
     ) -> Result<Folding, IllegalStep> {
         run.batches.others.extend(batches);
         let mut begun: HashMap<TaskId, (u32, Reverse<Nonce>)> = HashMap::new();
-        for &(task, attempt, nonce) in starts {
+        for &(Epoch { task, attempt, nonce }, batch) in starts {
+            run.batches.look_into(batch);
             let last = begun.entry(task).or_insert((attempt, Reverse(nonce)));
             *last = (attempt, Reverse(nonce)).max(*last);
         }
@@ -114,7 +118,7 @@ impl Folding {
         }
         open.state = State::Pending { attempt, not_before: self.now };
         self.run.step(id, Event::Send { at: self.now })?;
-        self.run.started(id, attempt, nonce, self.now)
+        self.run.begin(Epoch { task: id, attempt, nonce }, self.now)
     }
 }
 

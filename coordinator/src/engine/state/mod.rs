@@ -23,7 +23,7 @@ use lakehold_proto::task::{
 };
 
 use batches::Batches;
-pub use fold::{Fold, Folding, Start};
+pub use fold::{Fold, Folding, Start, Starts};
 
 /// An attempt of which nothing was heard for this long is thought to be lost: the deadline of a task, with room for the
 /// wait in the queue.
@@ -53,8 +53,12 @@ pub struct EnvRun {
     later: BTreeSet<(Tick, TaskId)>,
     /// Tasks that were sent; few, and gone through in order, so that a run can be replayed.
     out: BTreeSet<TaskId>,
+    /// Long tasks that are under way. They take no room in the window: what they hand out must find some.
+    started: BTreeSet<TaskId>,
+    /// Deliveries of long tasks whose epochs were given up, until somebody asks.
+    given_up: Vec<OutcomeId>,
     /// What was made under the living epoch of a long task.
-    under: HashMap<TaskId, Vec<TaskId>>,
+    under: HashMap<TaskId, Under>,
     batches: Batches,
     /// Outcomes heard of besides those that count.
     heard: HashSet<OutcomeId>,
@@ -88,6 +92,14 @@ struct Open {
     traced: bool,
 }
 
+/// What a long task handed out in its living epoch.
+#[derive(Clone, Debug, Default)]
+struct Under {
+    tasks: Vec<TaskId>,
+    /// How many of them are neither settled nor lost.
+    open: usize,
+}
+
 /// A task that is settled, or lost: what is kept of it for the rest of the run.
 #[derive(Clone, Copy, Debug)]
 struct Closed {
@@ -108,6 +120,8 @@ impl EnvRun {
             ready: BTreeMap::new(),
             later: BTreeSet::new(),
             out: BTreeSet::new(),
+            started: BTreeSet::new(),
+            given_up: Vec::new(),
             under: HashMap::new(),
             batches: Batches::of(coordinator, batch),
             heard: HashSet::new(),
@@ -213,7 +227,7 @@ impl EnvRun {
         };
         if long {
             // Its report may have overtaken the one that it started.
-            self.step(id.task, Event::Started { epoch, at: now })?;
+            self.begin(epoch, now)?;
         }
         self.figures.add(&outcome.figures);
         let Some(Tracked::Open(open)) = self.tasks.get_mut(&id.task) else { return Ok(Vec::new()) };
@@ -299,21 +313,31 @@ impl EnvRun {
         }
     }
 
-    /// Hears that a long task started.
+    /// Hears that a delivery of a long task, of an attempt that was sent in `batch`, is under way.
     ///
     /// # Errors
     /// [`IllegalStep`] is a bug of ours.
-    pub fn started(
-        &mut self,
-        task: TaskId,
-        attempt: u32,
-        nonce: Nonce,
-        now: Tick,
-    ) -> Result<(), IllegalStep> {
-        if !self.opened(task).is_some_and(|open| open.spec.long) {
+    pub fn started(&mut self, (epoch, batch): Start, now: Tick) -> Result<(), IllegalStep> {
+        if !self.opened(epoch.task).is_some_and(|open| open.spec.long) {
             return Ok(());
         }
-        self.step(task, Event::Started { epoch: Epoch { task, attempt, nonce }, at: now })
+        // Another coordinator may have sent it: what it finds is to be looked for there.
+        self.batches.look_into(batch);
+        self.begin(epoch, now)
+    }
+
+    /// A life of a long task begins, for what is known here. What was made under the one before is void.
+    fn begin(&mut self, epoch: Epoch, now: Tick) -> Result<(), IllegalStep> {
+        let before = self.opened(epoch.task).map(|open| open.state);
+        self.step(epoch.task, Event::Started { epoch, at: now })?;
+        let after = self.opened(epoch.task).map(|open| open.state);
+        if let (Some(State::Started { epoch: before, .. }), Some(State::Started { epoch: after, .. })) =
+            (before, after)
+            && before != after
+        {
+            self.void_below(epoch.task);
+        }
+        Ok(())
     }
 
     /// Hears that an attempt could not be written down: the next one may be sent after a pause.
@@ -333,7 +357,7 @@ impl EnvRun {
     /// # Errors
     /// [`IllegalStep`] is a bug of ours.
     pub fn lease(&mut self, task: TaskId, held: bool, now: Tick) -> Result<(), IllegalStep> {
-        let Some(State::Started { seen, .. }) = self.opened(task).map(|open| open.state) else {
+        let Some(State::Started { epoch, seen }) = self.opened(task).map(|open| open.state) else {
             return Ok(());
         };
         if held {
@@ -343,14 +367,39 @@ impl EnvRun {
             return Ok(());
         }
         self.void_below(task);
+        let Epoch { attempt, nonce, .. } = epoch;
+        self.given_up.push(OutcomeId { task, attempt, nonce, interim: None });
         self.step(task, Event::Silent { at: now })
+    }
+
+    /// The deliveries of long tasks whose epochs were given up since this was last asked: should they live, they work for
+    /// nothing.
+    pub fn take_given_up(&mut self) -> Vec<OutcomeId> {
+        std::mem::take(&mut self.given_up)
     }
 
     /// The long tasks whose leases are to be watched.
     pub fn leases(&self) -> Vec<TaskId> {
-        let started =
-            |id: &&TaskId| self.opened(**id).is_some_and(|open| matches!(open.state, State::Started { .. }));
-        self.out.iter().filter(started).copied().collect()
+        self.started.iter().copied().collect()
+    }
+
+    /// The long tasks of which all that they handed out has ended, each with the last of its interim outcomes that was
+    /// heard of without a hole before it.
+    pub fn handed_out_and_ended(&self) -> Vec<OutcomeId> {
+        let ended = self.started.iter().filter_map(|&task| {
+            let State::Started { epoch, .. } = self.opened(task)?.state else { return None };
+            if self.under.get(&task).is_some_and(|under| under.open > 0) {
+                return None;
+            }
+            let interim = |number| OutcomeId {
+                task,
+                attempt: epoch.attempt,
+                nonce: epoch.nonce,
+                interim: Some(number),
+            };
+            (1..).map(interim).take_while(|id| self.heard.contains(id)).last()
+        });
+        ended.collect()
     }
 
     /// What is to be sent now: within the window, of the lowest stage that is not settled.
@@ -433,7 +482,7 @@ impl EnvRun {
             _ => None,
         };
         let later = self.later.first().map(|(not_before, _)| *not_before);
-        self.out.iter().filter_map(silent).chain(later).min()
+        self.out.iter().chain(&self.started).filter_map(silent).chain(later).min()
     }
 
     fn window(&self) -> usize {
@@ -467,7 +516,9 @@ impl EnvRun {
         }
         *self.open.entry(spec.stage).or_default() += 1;
         if let Some(epoch) = epoch {
-            self.under.entry(epoch.task).or_default().push(id);
+            let under = self.under.entry(epoch.task).or_default();
+            under.tasks.push(id);
+            under.open += 1;
         }
         spec.yields = match self.yields.get(&spec.yields) {
             Some(known) => Arc::clone(known),
@@ -492,11 +543,12 @@ impl EnvRun {
 
     /// Forgets everything below a long task: its epoch is lost, and so is all that was made under it.
     fn void_below(&mut self, task: TaskId) {
-        for id in self.under.remove(&task).unwrap_or_default() {
+        for id in self.under.remove(&task).unwrap_or_default().tasks {
             self.void_below(id);
             self.missing.remove(&id);
             if let Some(Tracked::Open(open)) = self.tasks.remove(&id) {
                 self.out.remove(&id);
+                self.started.remove(&id);
                 self.batches.settle(&open.batches);
                 self.close(open.spec.stage);
             }
@@ -517,10 +569,9 @@ impl EnvRun {
         let Some(Tracked::Open(open)) = self.tasks.get_mut(&id) else { return Ok(()) };
         let after = next(open.state, event)?;
         open.state = after;
-        match after {
-            State::Sent { .. } | State::Started { .. } => _ = self.out.insert(id),
-            _ => _ = self.out.remove(&id),
-        }
+        let (out, started) = (&mut self.out, &mut self.started);
+        _ = if matches!(after, State::Sent { .. }) { out.insert(id) } else { out.remove(&id) };
+        _ = if matches!(after, State::Started { .. }) { started.insert(id) } else { started.remove(&id) };
         match after {
             State::Pending { not_before, .. } => _ = self.later.insert((not_before, id)),
             State::Settled | State::Lost => {
@@ -528,6 +579,9 @@ impl EnvRun {
                 if let Some(Tracked::Open(open)) = self.tasks.insert(id, closed) {
                     self.batches.settle(&open.batches);
                     self.close(open.spec.stage);
+                    if let Some(under) = open.epoch.and_then(|epoch| self.under.get_mut(&epoch.task)) {
+                        under.open -= 1;
+                    }
                     if after == State::Lost {
                         let fault = open.last_fault.map_or_else(poison, |fault| *fault);
                         let slice = missing(&open.spec, fault, self.trace, self.plan.base.as_ref());
