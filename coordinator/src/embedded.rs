@@ -1,7 +1,7 @@
 //! The whole engine in one process: coordinator, queue, workers and locks. The same engine as the fleet's, with the
 //! adapters that need no server.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use lakehold_proto::clock::SharedClock;
@@ -18,9 +18,12 @@ use crate::backup::Backup;
 use crate::engine::drive::Engine;
 use crate::engine::ledger::Sizes;
 
-/// Slots of the embedded worker. Calls are bounded by the rate budget, not by slots; this many keep the families of one
-/// workspace busy at once while their open packs stay small.
-pub const SLOTS: usize = 8;
+/// Slots of the embedded worker for so many environments. Calls are bounded by the rate budget, not by slots: six keep the
+/// families of one workspace busy at once while their open packs stay small, and each further environment adds two, as
+/// far as one process reaches.
+fn slots(environments: usize) -> usize {
+    (4 + 2 * environments).clamp(6, 32)
+}
 
 /// What an embedded engine is made of.
 #[derive(Clone, Debug)]
@@ -69,11 +72,11 @@ impl Embedded {
         };
         let (stop, stopped) = watch::channel(false);
         let mut workers = JoinSet::new();
-        let mut pools: BTreeSet<_> = parts.pools.values().cloned().collect();
-        pools.insert("default".into());
-        for pool in pools {
+        let mut pools = BTreeMap::from([("default".to_owned(), 0)]);
+        parts.pools.values().for_each(|pool| *pools.entry(pool.clone()).or_default() += 1);
+        for (pool, environments) in pools {
             let (worker, stopped) = (worker.clone(), stopped.clone());
-            workers.spawn(async move { serve(worker, &pool, SLOTS, stopped).await });
+            workers.spawn(async move { serve(worker, &pool, slots(environments), stopped).await });
         }
         drop(stopped);
         let Parts { store, locks, clock, .. } = parts;
