@@ -18,11 +18,11 @@ use crate::backup::Backup;
 use crate::engine::drive::Engine;
 use crate::engine::ledger::Sizes;
 
-/// Slots of the embedded worker for so many environments. Calls are bounded by the rate budget, not by slots: six keep the
+/// Slots of the embedded worker for so many environments. Calls are bounded by the rate budget, not by slots: eight keep the
 /// families of one workspace busy at once while their open packs stay small, and each further environment adds two, as
 /// far as one process reaches.
 fn slots(environments: usize) -> usize {
-    (4 + 2 * environments).clamp(6, 32)
+    (6 + 2 * environments).clamp(8, 32)
 }
 
 /// What an embedded engine is made of.

@@ -12,7 +12,7 @@ use lakehold_proto::ids::RunId;
 use lakehold_proto::store::{Key, SharedStore, Store};
 
 /// Bytes that gather before they are written.
-const SPILL: usize = 1024 * 1024;
+const SPILL: usize = 512 * 1024;
 
 /// Writes a listing in parts. A line must not contain a newline byte: JSON as one line.
 #[derive(Debug)]

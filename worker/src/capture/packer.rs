@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use super::Meter;
 
 /// A pack is uploaded when it has reached this size. It bounds what a slot holds in memory; a bucket still sees few writes.
-const PACK_FULL: usize = 1024 * 1024;
+const PACK_FULL: usize = 768 * 1024;
 /// Most frames are far smaller than this: what the last one adds to a full pack.
 const LAST_FRAME: usize = 256 * 1024;
 
