@@ -242,7 +242,7 @@ impl Capture {
     /// it may be gone.
     ///
     /// # Errors
-    /// `Unavailable` when the time is up, or nobody waits for this delivery any more; then this attempt is best given up,
+    /// `Unavailable` when the time is up, the run was cancelled, or nobody waits for this delivery any more; then this attempt is best given up,
     /// and its epoch with it. The store's.
     pub async fn until_ended(&self, at_most: Duration) -> Result<()> {
         let gone =
@@ -263,6 +263,9 @@ impl Capture {
             }
             if told.contains(&ended) {
                 return Ok(());
+            }
+            if self.around.store.get(&Key::cancel(run)).await?.is_some() {
+                return gone("the run was cancelled".into());
             }
             if self.around.clock.tick().since(began) >= at_most {
                 return gone(format!("they did not end within {} minutes", at_most.as_secs() / 60));
