@@ -104,41 +104,45 @@ impl Synthetic {
         }
         Ok(())
     }
-
-    async fn list_flat(&self, capture: &mut Capture) -> Result<()> {
-        let buckets = 4.max(capture.base_buckets());
-        let mut listing = capture.listing(buckets);
-        for n in 0..self.flat {
-            let key = format!("flat-{n}");
-            listing.push(Bucket::of_key(&key, buckets).index, key.as_bytes()).await?;
-        }
-        for (index, input) in listing.finish(buckets).await?.into_iter().enumerate() {
-            let shard = Shard::whole().cut(Bucket { index: index as u32, of: buckets });
-            capture.child(TaskSpec { input, ..spec(FLAT, shard, &[FLAT, CARRIED]) });
-        }
-        Ok(())
-    }
-
-    async fn fetch_flat(&self, capture: &mut Capture) -> Result<()> {
-        let mut frame = 0;
-        while let Some(lines) = capture.input(frame).await? {
-            for line in lines {
-                let key = String::from_utf8_lossy(&line).into_owned();
-                let body = Bytes::from(format!("{{\"name\":\"{key}\"}}"));
-                let draft = Draft::new(&key, &key)
-                    .part(Role::Object, Body::json(body, &serde_json::json!({"name": key})));
-                capture.add(&FLAT, draft).await?;
-                let carried = Draft::new(format!("of/{key}"), format!("of/{key}"));
-                let body = Body::Bytes(format!("carried by {key}").into());
-                capture.add(&CARRIED, carried.part(Role::Object, body)).await?;
-            }
-            frame += 1;
-        }
-        Ok(())
-    }
 }
 
-fn spec(kind: Kind, shard: Shard, yields: &[Kind]) -> TaskSpec {
+/// Lists a flat kind: a task for each bucket.
+pub(crate) async fn list_flat(
+    keys: impl IntoIterator<Item = impl AsRef<str>>,
+    capture: &mut Capture,
+) -> Result<()> {
+    let buckets = 4.max(capture.base_buckets());
+    let mut listing = capture.listing(buckets);
+    for key in keys {
+        let key = key.as_ref();
+        listing.push(Bucket::of_key(key, buckets).index, key.as_bytes()).await?;
+    }
+    for (index, input) in listing.finish(buckets).await?.into_iter().enumerate() {
+        let shard = Shard::whole().cut(Bucket { index: index as u32, of: buckets });
+        capture.child(TaskSpec { input, ..spec(FLAT, shard, &[FLAT, CARRIED]) });
+    }
+    Ok(())
+}
+
+/// Fetches a bucket of it, with what each item carries.
+pub(crate) async fn fetch_flat(capture: &mut Capture) -> Result<()> {
+    let mut frame = 0;
+    while let Some(lines) = capture.input(frame).await? {
+        for line in lines {
+            let key = String::from_utf8_lossy(&line).into_owned();
+            let body = Bytes::from(format!("{{\"name\":\"{key}\"}}"));
+            let body = Body::json(body, &serde_json::json!({"name": key}));
+            capture.add(&FLAT, Draft::new(&key, &key).part(Role::Object, body)).await?;
+            let carried = format!("of/{key}");
+            let body = Body::Bytes(format!("carried by {key}").into());
+            capture.add(&CARRIED, Draft::new(&carried, &carried).part(Role::Object, body)).await?;
+        }
+        frame += 1;
+    }
+    Ok(())
+}
+
+pub(crate) fn spec(kind: Kind, shard: Shard, yields: &[Kind]) -> TaskSpec {
     TaskSpec { kind, shard, stage: 0, yields: yields.into(), long: false, input: Vec::new() }
 }
 
@@ -185,8 +189,8 @@ impl Source for Synthetic {
         }
         match (assignment.task.kind == FOLDER, shard.bucket) {
             (true, _) => self.folder(&shard.scope, capture).await,
-            (false, None) => self.list_flat(capture).await,
-            (false, Some(_)) => self.fetch_flat(capture).await,
+            (false, None) => list_flat((0..self.flat).map(|n| format!("flat-{n}")), capture).await,
+            (false, Some(_)) => fetch_flat(capture).await,
         }
     }
 }

@@ -22,7 +22,7 @@ use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::{Outcome, OutcomeId};
 use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::queue::{Consumer, Delivery, Message, QueueName, SharedQueue};
-use lakehold_proto::store::{Key, Listed, PatientStore, SharedStore, Store, get_existing};
+use lakehold_proto::store::{Key, PatientStore, SharedStore, Store};
 use lakehold_proto::task::{Assignment, Batch, Epoch, IllegalStep, Report, Reported};
 use lakehold_proto::telemetry::{Place, Placed as _, metrics};
 use tokio::sync::watch;
@@ -30,8 +30,8 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use super::commit::{Assembly, commit};
-use super::ledger::{Ledger, READS, Sizes, fetch};
-use super::state::{EnvRun, Start, Starts};
+use super::ledger::{Ledger, Sizes, fetch, starts};
+use super::state::{EnvRun, Start};
 use super::view::RunView;
 use crate::snapshot::read_manifest;
 
@@ -186,7 +186,7 @@ impl Engine {
                         warn!(%fault, "the reply queue was lost; subscribing anew");
                         self.clock.sleep(Duration::from_millis(200)).await;
                         inbox = self.subscribe(&replies).await?;
-                        self.repeat(plan, live.values(), &replies).await?;
+                        self.repeat(plan, &live, &replies).await?;
                     }
                 },
                 () = self.clock.sleep(until_wake(&live, self.clock.tick())) => {
@@ -242,7 +242,7 @@ impl Engine {
 
     /// What is known of each environment that has no manifest yet.
     async fn recover(&self, plan: &Plan) -> Result<BTreeMap<EnvName, Live>> {
-        let starts = self.starts(plan).await?;
+        let starts = starts(&self.store, plan.run).await?;
         let mut live = BTreeMap::new();
         for environment in &plan.environments {
             let now = self.clock.tick();
@@ -263,10 +263,8 @@ impl Engine {
     ) -> Result<()> {
         let mut due = Vec::new();
         for live in live.values_mut().filter(|live| live.stirred) {
-            let queue = QueueName::tasks(&live.run.plan().pool);
-            for assignment in live.run.due(replies, self.clock.tick()).map_err(bug)? {
-                due.push(Sending::of(plan, self.queue.system(), queue.clone(), &assignment)?);
-            }
+            let assignments = live.run.due(replies, self.clock.tick()).map_err(bug)?;
+            due.extend(self.sendings(plan, &live.run, &assignments)?);
             let mut ended = live.run.handed_out_and_ended();
             ended.append(&mut live.run.take_given_up());
             for outcome in ended {
@@ -281,18 +279,10 @@ impl Engine {
     }
 
     /// The queue was lost, and may have forgotten what was on its way. Saying it again is harmless.
-    async fn repeat(
-        &self,
-        plan: &Plan,
-        live: impl IntoIterator<Item = &Live>,
-        replies: &QueueName,
-    ) -> Result<()> {
+    async fn repeat(&self, plan: &Plan, live: &BTreeMap<EnvName, Live>, replies: &QueueName) -> Result<()> {
         let mut again = Vec::new();
-        for Live { run, .. } in live {
-            let queue = QueueName::tasks(&run.plan().pool);
-            for assignment in run.repeat(replies) {
-                again.push(Sending::of(plan, self.queue.system(), queue.clone(), &assignment)?);
-            }
+        for Live { run, .. } in live.values() {
+            again.extend(self.sendings(plan, run, &run.repeat(replies))?);
         }
         self.send_all(again).await
     }
@@ -305,13 +295,20 @@ impl Engine {
         if !live.quiet.is_power_of_two() {
             return Ok(());
         }
-        for assignment in live.run.repeat(replies) {
+        let again = live.run.repeat(replies);
+        for assignment in &again {
             // Where nobody can tell, somebody may.
             if self.locks.held(&assignment.task.id().lock()).await.unwrap_or(true) {
                 return Ok(());
             }
         }
-        self.repeat(plan, [&*live], replies).await
+        self.send_all(self.sendings(plan, &live.run, &again)?).await
+    }
+
+    fn sendings(&self, plan: &Plan, run: &EnvRun, assignments: &[Assignment]) -> Result<Vec<Sending>> {
+        let queue = QueueName::tasks(&run.plan().pool);
+        let sending = |assignment| Sending::of(plan, self.queue.system(), queue.clone(), assignment);
+        assignments.iter().map(sending).collect()
     }
 
     async fn send_all(&self, messages: Vec<Sending>) -> Result<()> {
@@ -423,7 +420,7 @@ impl Engine {
             // Only what can be read: a damaged outcome stays unheard, and must not keep the run from ending.
             self.catch_up(plan, &environment, &mut ended).await?;
             if ended.run.is_contested() {
-                let starts = self.starts(plan).await?;
+                let starts = starts(&self.store, plan.run).await?;
                 let environment = ended.run.plan().clone();
                 let now = self.clock.tick();
                 let folded = Ledger::recover(&self.store, plan, &environment, &starts, self.sizes, now);
@@ -466,25 +463,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// The deliveries of long tasks that began, by environment.
-    async fn starts(&self, plan: &Plan) -> Result<Starts> {
-        let listed = self.store.list(&Key::starts(plan.run)).map_ok(|Listed { key, .. }| async move {
-            let body = get_existing(&*self.store, &key).await?;
-            Ok((key, body))
-        });
-        let mut read = listed.try_buffer_unordered(READS);
-        let mut starts = Starts::new();
-        while let Some((key, body)) = read.try_next().await? {
-            let Ok(Report { environment, batch, task, attempt, nonce, .. }) = serde_json::from_slice(&body)
-            else {
-                warn!(%key, "what tells of a long task is damaged: that delivery of it does not count");
-                continue;
-            };
-            starts.entry(environment).or_default().push((Epoch { task, attempt, nonce }, batch));
-        }
-        Ok(starts)
     }
 
     /// A worker could not write. Whoever asks the store himself gets the reason.

@@ -17,8 +17,8 @@ use lakehold_proto::ids::{EnvName, Nonce, RunId};
 use lakehold_proto::killpoint::{self, killpoint};
 use lakehold_proto::outcome::{Outcome, OutcomeId};
 use lakehold_proto::plan::{EnvPlan, Plan};
-use lakehold_proto::store::{Key, SharedStore, get_existing};
-use lakehold_proto::task::Batch;
+use lakehold_proto::store::{Key, Listed, SharedStore, get_existing};
+use lakehold_proto::task::{Batch, Epoch, Report};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -41,7 +41,7 @@ impl Default for Sizes {
 }
 
 /// Objects read from the store at once.
-pub(super) const READS: usize = 16;
+const READS: usize = 16;
 /// Outcomes are text that repeats itself: the lowest level makes a tenth of them.
 const LEVEL: i32 = 1;
 
@@ -236,6 +236,28 @@ pub async fn fetch(store: &SharedStore, key: Key) -> Result<Option<(Outcome, Byt
             Ok(None)
         }
     }
+}
+
+/// The deliveries of long tasks that began in a run, by environment.
+///
+/// # Errors
+/// The store's.
+pub async fn starts(store: &SharedStore, run: RunId) -> Result<Starts> {
+    let listed = store.list(&Key::starts(run)).map_ok(|Listed { key, .. }| async move {
+        let body = get_existing(&**store, &key).await?;
+        Ok((key, body))
+    });
+    let mut read = listed.try_buffer_unordered(READS);
+    let mut starts = Starts::new();
+    while let Some((key, body)) = read.try_next().await? {
+        let Ok(Report { environment, batch, task, attempt, nonce, .. }) = serde_json::from_slice(&body)
+        else {
+            warn!(%key, "what tells of a long task is damaged: that delivery of it does not count");
+            continue;
+        };
+        starts.entry(environment).or_default().push((Epoch { task, attempt, nonce }, batch));
+    }
+    Ok(starts)
 }
 
 fn parse(whence: &dyn std::fmt::Display, line: &[u8]) -> Result<Outcome> {

@@ -105,12 +105,7 @@ impl Key {
     /// `runs/<run>/ended/<outcome>`: of an interim one, that all that a long task handed out up to there has ended; of
     /// another, that nobody waits for that delivery of it any more.
     pub fn ended(run: RunId, outcome: OutcomeId) -> Self {
-        Self(format!("{}{outcome}", Self::ends(run)))
-    }
-
-    /// The prefix of all that tells long tasks what has ended.
-    pub fn ends(run: RunId) -> String {
-        format!("runs/{}/ended/", run.digits())
+        Self(format!("runs/{}/ended/{outcome}", run.digits()))
     }
 
     /// `runs/<run>/probes/<nonce>`: an object of zeros, written only to learn why nothing else can be.

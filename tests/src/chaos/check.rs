@@ -19,10 +19,11 @@ use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::store::{Key, SharedStore, Store as _};
 
 use super::fleet::Ends;
-use super::population::{FILE, FOLDER, Population, SECRET, SESSION, TABLE};
+use super::population::{Population, SECRET, SESSION, TABLE};
 use super::store::Bucket;
 use super::world::World;
 use super::{Scene, Undisturbed};
+use crate::synthetic::{FILE, FOLDER};
 
 /// A commit takes less: what was listed so long before the manifest was made was known to its maker.
 const COMMIT: Duration = Duration::from_secs(20);

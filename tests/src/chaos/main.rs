@@ -11,9 +11,9 @@ use lakehold_tests::chaos::{Figures, run, run_many};
 #[derive(Debug, Parser)]
 #[command(name = "tests/chaos", after_help = EXAMPLES)]
 struct Arguments {
-    /// How many seeds to run.
-    #[arg(long, default_value_t = 5000)]
-    seeds: u64,
+    /// How many seeds to run; 5000 when neither is given.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first seed; alone, the one to replay, with the log of all that happens.
     #[arg(long)]
     seed: Option<u64>,
@@ -33,10 +33,8 @@ The last line of the output is the figures. Ends with 0 when nothing was broken.
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the binary's own terminal")]
 fn main() -> ExitCode {
-    // Whether `--seeds` was given decides what `--seed` means.
-    let many = std::env::args().any(|argument| argument.starts_with("--seeds"));
     let Arguments { seeds, seed, threads } = Arguments::parse();
-    if let Some(seed) = seed.filter(|_| !many) {
+    if let (Some(seed), None) = (seed, seeds) {
         let ran = run(seed, true);
         print!("{}", ran.log.unwrap_or_default());
         println!("the run took {:.3} s; log {:016x}", ran.took.as_secs_f64(), ran.log_hash);
@@ -46,7 +44,7 @@ fn main() -> ExitCode {
     }
     let clock = SystemClock::shared();
     let began = clock.tick();
-    let first = seed.unwrap_or(0);
+    let (first, seeds) = (seed.unwrap_or(0), seeds.unwrap_or(5000));
     let figures = run_many(first..first + seeds, threads, |figures| {
         if figures.seeds % 500 == 0 {
             let failed = figures.failures.len();

@@ -15,7 +15,7 @@ mod store;
 mod time;
 mod world;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Once};
@@ -71,9 +71,11 @@ pub struct Ran {
 /// Runs `seed`.
 pub fn run(seed: u64, keep_log: bool) -> Ran {
     watch_for_panics();
+    RUNS.set(true);
     seeded::begin(Some(seed));
     let ran = std::panic::catch_unwind(|| Scene::of(seed).run(seed, keep_log));
     seeded::begin(None);
+    RUNS.set(false);
     let panics = PANICS.take();
     let mut ran = ran.unwrap_or_else(|_| Ran {
         log_hash: 0,
@@ -90,6 +92,7 @@ pub fn run(seed: u64, keep_log: bool) -> Ran {
 }
 
 thread_local! {
+    static RUNS: Cell<bool> = const { Cell::new(false) };
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -97,8 +100,10 @@ thread_local! {
 fn watch_for_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        std::panic::set_hook(Box::new(|panic| {
-            PANICS.with_borrow_mut(|panics| panics.push(panic.to_string()));
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| match RUNS.get() {
+            true => PANICS.with_borrow_mut(|panics| panics.push(panic.to_string())),
+            false => others(panic),
         }));
     });
 }

@@ -7,14 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::Role;
 use lakehold_proto::ids::{EnvName, Hash, Kind};
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::Standing;
 use lakehold_proto::plan::{Probe, Selection};
-use lakehold_proto::task::{Assignment, Bucket, Shard, TaskSpec};
+use lakehold_proto::task::{Assignment, Shard, TaskSpec};
 use lakehold_worker::capture::{Body, Capture, Draft};
 use lakehold_worker::serve::Sources;
 use lakehold_worker::source::{SharedSource, Source, SourcePlan};
@@ -22,11 +21,8 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::world::Life;
+use crate::synthetic::{CARRIED, FILE, FLAT, FOLDER, fetch_flat, list_flat, spec};
 
-pub(super) const FOLDER: Kind = Kind::of("folder");
-pub(super) const FILE: Kind = Kind::of("file");
-pub(super) const FLAT: Kind = Kind::of("flat");
-pub(super) const CARRIED: Kind = Kind::of("carried");
 pub(super) const SESSION: Kind = Kind::of("session");
 pub(super) const TABLE: Kind = Kind::of("table");
 pub(super) const OWNER: Kind = Kind::of("owner");
@@ -210,10 +206,6 @@ fn file(folder: &str, n: u32, generation: u32, dice: &mut StdRng) -> Option<File
     Some(File { path, body, torn })
 }
 
-fn spec(kind: Kind, shard: Shard, yields: &[Kind]) -> TaskSpec {
-    TaskSpec { kind, shard, stage: 0, yields: yields.into(), long: false, input: Vec::new() }
-}
-
 /// An environment as a worker process sees it.
 #[derive(Debug)]
 struct SimSource {
@@ -303,36 +295,6 @@ impl SimSource {
         let known = capture.known(&FILE, path).and_then(|entry| entry.version.as_ref());
         let content = if known == Some(&stamp) { Body::Base } else { Body::Bytes(body.clone().into()) };
         capture.add(&FILE, draft.version(stamp).part(Role::Content, content)).await
-    }
-
-    async fn list_flat(&self, capture: &mut Capture) -> Result<()> {
-        let buckets = 4.max(capture.base_buckets());
-        let mut listing = capture.listing(buckets);
-        for key in &self.population.flat {
-            listing.push(Bucket::of_key(key, buckets).index, key.as_bytes()).await?;
-        }
-        for (index, input) in listing.finish(buckets).await?.into_iter().enumerate() {
-            let shard = Shard::whole().cut(Bucket { index: index as u32, of: buckets });
-            capture.child(TaskSpec { input, ..spec(FLAT, shard, &[FLAT, CARRIED]) });
-        }
-        Ok(())
-    }
-
-    async fn fetch_flat(&self, capture: &mut Capture) -> Result<()> {
-        let mut frame = 0;
-        while let Some(lines) = capture.input(frame).await? {
-            for line in lines {
-                let key = String::from_utf8_lossy(&line).into_owned();
-                let body = Bytes::from(format!("{{\"name\":\"{key}\"}}"));
-                let body = Body::json(body, &serde_json::json!({"name": key}));
-                capture.add(&FLAT, Draft::new(&key, &key).part(Role::Object, body)).await?;
-                let carried = format!("of/{key}");
-                let body = Body::Bytes(format!("carried by {key}").into());
-                capture.add(&CARRIED, Draft::new(&carried, &carried).part(Role::Object, body)).await?;
-            }
-            frame += 1;
-        }
-        Ok(())
     }
 
     /// Holds a session open while its tables are read. Their stamps tell which it was: tables of two sessions must never
@@ -429,8 +391,8 @@ impl Source for SimSource {
         self.pause(Duration::from_secs(2)).await;
         match assignment.task.kind.as_str() {
             "folder" => self.folder(&shard.scope, capture).await,
-            "flat" if shard.bucket.is_none() => self.list_flat(capture).await,
-            "flat" => self.fetch_flat(capture).await,
+            "flat" if shard.bucket.is_none() => list_flat(&self.population.flat, capture).await,
+            "flat" => fetch_flat(capture).await,
             "session" => self.session(capture).await,
             "table" => self.table(assignment, capture).await,
             _ => self.owner(capture).await,

@@ -247,10 +247,10 @@ impl Capture {
     pub async fn until_ended(&self, at_most: Duration) -> Result<()> {
         let gone =
             |detail| Err(Fault::new(Class::Unavailable, "capture.ended", "wait for child tasks", detail));
-        let (run, began) = (self.assignment.task.run, self.around.clock.tick());
-        let given_up = Key::ended(run, self.outcome(Verdict::Complete).id());
-        let interim = OutcomeId { interim: Some(self.interims), ..self.outcome(Verdict::Complete).id() };
-        let ended = Key::ended(run, interim);
+        let (Assignment { task, attempt, .. }, began) = (&self.assignment, self.around.clock.tick());
+        let (run, id, attempt, nonce) = (task.run, task.id(), *attempt, self.nonce);
+        let told_of = |interim| Key::ended(run, OutcomeId { task: id, attempt, nonce, interim });
+        let (given_up, ended) = (told_of(None), told_of(Some(self.interims)));
         if self.interims == 0 {
             return Ok(());
         }
