@@ -7,6 +7,7 @@ pub mod embedded;
 pub mod engine;
 pub mod output;
 pub mod plan;
+pub mod restore;
 pub mod running;
 pub mod serve;
 pub mod snapshot;

@@ -1,6 +1,7 @@
 //! The contract of Lakehold: what coordinator and workers must agree on.
 //!
-//! Four rooms: the **words** ([`ids`], [`address`], [`task`], [`outcome`], [`plan`], [`manifest`]), the **format** of what lies in
+//! Four rooms: the **words** ([`ids`], [`address`], [`task`], [`outcome`], [`plan`], [`manifest`],
+//! [`restore`]), the **format** of what lies in
 //! a store ([`mod@format`], written down in `FORMAT.md`), the **fault taxonomy** ([`fault`]), and the three **ports** with
 //! their adapters: [`queue`], [`locks`] (with the rate budget) and [`store`]. Nothing here knows what a source is.
 
@@ -18,6 +19,7 @@ pub mod outcome;
 pub mod plan;
 pub mod process;
 pub mod queue;
+pub mod restore;
 pub mod secret;
 pub mod store;
 pub mod task;

@@ -10,10 +10,15 @@ use crate::format::{PageRef, newer};
 use crate::ids::{EnvName, Hash, Kind, RunId, SnapshotId, TraceId};
 use crate::outcome::{Figures, LeftOut, Standing};
 use crate::plan::{BaseRef, Probe, Selection};
+use crate::restore::Restoring;
 use crate::store::Key;
 
 /// The schema name of a [`Manifest`].
 pub const MANIFEST_SCHEMA: &str = "lakehold.manifest/v1";
+
+/// The schema name of the record of a restore: a [`Manifest`] whose items say what they became in the environment, and whose
+/// gaps are what could not be brought back.
+pub const RESTORED_SCHEMA: &str = "lakehold.restored/v1";
 
 /// A snapshot: see `FORMAT.md` for what each field promises a reader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +55,9 @@ pub struct Manifest {
     pub pages: Vec<PageRef>,
     /// The run that made it.
     pub run: RunReport,
+    /// In the record of a restore: what was brought back, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Box<Restoring>>,
 }
 
 /// Whether a snapshot has all that it should have.
@@ -159,17 +167,23 @@ impl Manifest {
         let damaged =
             |e: &dyn std::fmt::Display| Fault::new(Class::Integrity, "manifest.damaged", context(), e);
         let found: Schema = serde_json::from_slice(body).map_err(|e| damaged(&e))?;
-        if found.schema != MANIFEST_SCHEMA {
+        if found.schema != MANIFEST_SCHEMA && found.schema != RESTORED_SCHEMA {
             return Err(newer(context(), &found.schema, MANIFEST_SCHEMA));
         }
         let manifest: Self = serde_json::from_slice(body).map_err(|e| damaged(&e))?;
         if manifest.hash != "sha256" {
             return Err(newer(context(), &manifest.hash, "sha256"));
         }
-        if Key::manifest(&manifest.environment, &manifest.time, manifest.snapshot) != *key {
+        if manifest.key() != *key {
             return Err(damaged(&format!("it is the manifest of {}, copied here", manifest.snapshot)));
         }
         Ok(manifest)
+    }
+
+    /// Where it lies.
+    pub fn key(&self) -> Key {
+        let key = if self.schema == RESTORED_SCHEMA { Key::restored } else { Key::manifest };
+        key(&self.environment, &self.time, self.snapshot)
     }
 
     /// All kinds' counts together.

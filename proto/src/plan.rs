@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EnvName, Hash, Kind, RunId, SnapshotId, TraceId};
+use crate::restore::Restoring;
+use crate::store::Key;
 use crate::task::{TaskSpec, Verb};
 
 /// What a run will do. Created once in the store; whoever finds it there carries it out.
@@ -60,9 +62,18 @@ pub struct EnvPlan {
     pub window: u32,
     /// What it will probably take.
     pub estimate: Estimate,
+    /// What is brought back, where that is what the run does: then `snapshot` and `time` name the record of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Box<Restoring>>,
 }
 
 impl EnvPlan {
+    /// Where its manifest is created: the commit.
+    pub fn manifest(&self) -> Key {
+        let key = if self.restore.is_some() { Key::restored } else { Key::manifest };
+        key(&self.environment, &self.time, self.snapshot)
+    }
+
     /// Whether it makes a scoped snapshot: one narrowed by kind, path or scope.
     pub fn is_scoped(&self) -> bool {
         self.selection.narrows()
@@ -98,12 +109,19 @@ pub struct Selection {
     /// Fetch everything again, whatever the base snapshot has.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub full: bool,
+    /// A look at the environment as it is now, for what compares it or changes it: never a full snapshot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub look: bool,
 }
 
 impl Selection {
     /// Whether it leaves anything out.
     pub fn narrows(&self) -> bool {
-        !self.kinds.is_empty() || !self.exclude_kinds.is_empty() || !self.paths.is_empty() || self.shared
+        self.look
+            || self.shared
+            || !self.kinds.is_empty()
+            || !self.exclude_kinds.is_empty()
+            || !self.paths.is_empty()
     }
 }
 

@@ -29,6 +29,19 @@ pub enum Verb {
     Prune,
 }
 
+impl Verb {
+    /// The name of the root span of a run.
+    pub const fn root(self) -> &'static str {
+        match self {
+            Self::Backup => "lakehold backup",
+            Self::Restore => "lakehold restore",
+            Self::Verify => "lakehold verify",
+            Self::Drill => "lakehold drill",
+            Self::Prune => "lakehold prune",
+        }
+    }
+}
+
 impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -13,4 +13,5 @@ pub mod fleet;
 pub mod program;
 pub mod site;
 pub mod synthetic;
+pub mod two;
 pub mod workspace;

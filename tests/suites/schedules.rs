@@ -119,6 +119,7 @@ fn plan() -> Plan {
             roots,
             window: 5,
             estimate: Estimate::default(),
+            restore: None,
         }],
     }
 }

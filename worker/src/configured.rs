@@ -12,6 +12,7 @@ use lakehold_proto::locks::SharedLocks;
 use tokio::sync::Mutex;
 
 use crate::serve::Sources;
+use crate::source::blueprint::Blueprint;
 use crate::source::databricks::{self, DatabricksSource, Settings};
 use crate::source::{Comparable, SharedSource};
 
@@ -20,6 +21,20 @@ pub fn comparable(source: &str) -> Comparable {
     match source {
         databricks::NAME => databricks::comparable,
         _ => |_, _, _| {},
+    }
+}
+
+/// What restore knows of the source with this name.
+///
+/// # Errors
+/// `Unsupported` when this program does not know it.
+pub fn blueprint(source: &str) -> Result<&'static dyn Blueprint> {
+    match source {
+        databricks::NAME => Ok(&databricks::Databricks),
+        _ => {
+            let detail = format!("this program does not know the source {source:?}");
+            Err(Fault::new(Class::Unsupported, "source.unknown", "bring items back", detail))
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use lakehold_proto::outcome::{Outcome, OutcomeId};
 use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::queue::{Delivery, Message, QueueName, SharedQueue};
 use lakehold_proto::store::{Key, Listed, SharedStore, get_existing};
-use lakehold_proto::task::{Assignment, Report, Reported};
+use lakehold_proto::task::{Assignment, Report, Reported, Verb};
 use lakehold_proto::telemetry::{Place, Placed as _, metrics};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -33,7 +33,7 @@ use tracing::{Instrument as _, Span, error, error_span, warn};
 use crate::capture::{BaseSnapshot, Capture, Surroundings, verdict_of};
 use crate::outcome::{report, store_outcome};
 use crate::progress::Progress;
-use crate::source::SharedSource;
+use crate::source::{SharedSource, Source};
 
 /// A task that runs longer than this is stopped and tried again: half of a broker's usual acknowledgement timeout.
 pub const DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -339,7 +339,7 @@ impl Worker {
         let mut capture = Capture::open(around, assignment.clone(), nonce).await?;
         let ended = tokio::select! {
             biased;
-            ended = source.work(&assignment, &mut capture) => ended,
+            ended = carry_out(&*source, &assignment, &mut capture) => ended,
             () = self.clock.sleep(limit) => Err(deadline_passed(limit)),
         };
         if let Err(fault) = &ended {
@@ -398,6 +398,19 @@ fn span_of(system: &'static str, assignment: &Assignment, sent: Option<Place>, n
         None => span,
     };
     span.below(sent).at(Place { span: nonce, ..sent })
+}
+
+/// The one place where a verb decides what a source does.
+async fn carry_out(source: &dyn Source, assignment: &Assignment, capture: &mut Capture) -> Result<()> {
+    match assignment.task.verb {
+        Verb::Backup => source.work(assignment, capture).await,
+        Verb::Restore => source.restore(assignment, capture).await,
+        verb @ (Verb::Verify | Verb::Drill | Verb::Prune) => {
+            let detail = format!("no task of a {verb} is known");
+            Err(Fault::new(Class::Unsupported, "task.unknown-verb", "carry out a task", detail)
+                .hint("the run was planned by another version: let all workers run the same one"))
+        }
+    }
 }
 
 fn deadline_passed(limit: Duration) -> Fault {

@@ -53,6 +53,7 @@ impl Asked {
     pub fn selection(&self) -> Selection {
         let kinds = |names: &[String]| names.iter().map(Kind::named).collect();
         Selection {
+            look: false,
             kinds: kinds(&self.kinds),
             exclude_kinds: kinds(&self.exclude_kinds),
             paths: self.paths.clone(),

@@ -107,7 +107,9 @@ impl Backup {
                 release(locks).await;
                 return Err(begun(run));
             }
-        } else if let Some(plan) = self.unfinished(request, &free).await? {
+        } else if !request.selection.look
+            && let Some(plan) = self.unfinished(request, &free).await?
+        {
             let kinds = self.kinds(&plan, &mut refused).await;
             return Ok(Planned { plan, resumed: true, refused, kinds, locks });
         }
@@ -123,6 +125,23 @@ impl Backup {
         let planned = Planned { plan, resumed: false, refused, kinds, locks };
         check::check(&planned.plan, |environment| planned.kinds_of(environment))?;
         Ok(planned)
+    }
+
+    /// Makes a plan that was made elsewhere ready to be carried out.
+    ///
+    /// # Errors
+    /// `lock.held` when somebody is at work on one of its environments; `Config` when one has no source here.
+    pub async fn ready(&self, plan: Plan) -> Result<Planned> {
+        let environments: Vec<_> =
+            plan.environments.iter().map(|planned| planned.environment.clone()).collect();
+        let mut refused = BTreeMap::new();
+        let locks = self.lock(&environments, lock::PATIENCE, &mut refused).await;
+        let kinds = self.kinds(&plan, &mut refused).await;
+        if let Some(fault) = refused.into_values().next() {
+            release(locks).await;
+            return Err(fault);
+        }
+        Ok(Planned { plan, resumed: false, refused: BTreeMap::new(), kinds, locks })
     }
 
     /// Writes the plan down, where somebody takes part. From here on a crash can be resumed. Twice is once.
@@ -177,7 +196,7 @@ impl Backup {
                 let environments = plan.environments.len().to_string();
                 let about =
                     vec![("lakehold.run.id", plan.run.to_string()), ("lakehold.environments", environments)];
-                root_span(root, "lakehold backup", plan.created, ended.ended, about);
+                root_span(root, plan.verb.root(), plan.created, ended.ended, about);
             }
             Ok(())
         }
@@ -265,7 +284,11 @@ impl Backup {
         let mut kinds = HashMap::new();
         for planned in &plan.environments {
             match self.sources.source(&planned.environment).await {
-                Ok(source) => _ = kinds.insert(planned.environment.clone(), source.kinds()),
+                Ok(source) => {
+                    let all =
+                        if planned.restore.is_some() { kinds_of_roots(planned) } else { source.kinds() };
+                    kinds.insert(planned.environment.clone(), all);
+                }
                 Err(fault) => _ = refused.insert(planned.environment.clone(), fault),
             }
         }
@@ -328,6 +351,12 @@ impl Backup {
         }
         Ok(before)
     }
+}
+
+/// A restore accounts for the kinds that it touches.
+fn kinds_of_roots(planned: &EnvPlan) -> Vec<Kind> {
+    let kinds: std::collections::BTreeSet<_> = planned.roots.iter().map(|root| root.kind.clone()).collect();
+    kinds.into_iter().collect()
 }
 
 impl Planned {

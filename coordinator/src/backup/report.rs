@@ -129,8 +129,7 @@ pub async fn close_unfinished(
     let mut environments = BTreeMap::new();
     for planned in &plan.environments {
         let name = &planned.environment;
-        let report = match crate::snapshot::read_manifest(store, name, &planned.time, planned.snapshot).await
-        {
+        let report = match crate::snapshot::read_at(store, &planned.manifest()).await {
             Ok((manifest, _)) => EnvReport::committed(&manifest),
             Err(missing) if missing.class == Class::Integrity => EnvReport::without(state, fault),
             Err(fault) => return Err(fault),

@@ -15,7 +15,7 @@ use super::Ended;
 use super::report::{EndState, EnvReport, RunReport};
 use crate::engine::drive::EnvEnd;
 use crate::output::{Align, Table, age, bytes, count, shown};
-use crate::snapshot::read_manifest;
+use crate::snapshot::read_at;
 
 /// The schema name of a [`Summary`].
 pub const SUMMARY_SCHEMA: &str = "lakehold.backup/v1";
@@ -101,7 +101,7 @@ impl Summary {
             let planned = plan.environments.iter().find(|planned| planned.environment == *name);
             let snapshot = match planned.filter(|_| ended.snapshot.is_some()) {
                 Some(planned) => {
-                    let (manifest, _) = read_manifest(store, name, &planned.time, planned.snapshot).await?;
+                    let (manifest, _) = read_at(store, &planned.manifest()).await?;
                     Some(SnapshotSummary::of(&manifest))
                 }
                 None => None,

@@ -69,7 +69,7 @@ impl Left {
     }
 }
 
-/// The backup runs that did not end, newest first. `ended` are runs known to need no look, and is added to.
+/// The runs that did not end, newest first. `ended` are runs known to need no look, and is added to.
 ///
 /// # Errors
 /// The store's.
@@ -101,11 +101,10 @@ async fn look(store: &dyn Store, run: RunId) -> Result<Look> {
         return Ok(Look::Ended);
     }
     match read_plan(store, run).await {
-        Ok(plan) if plan.verb == Verb::Backup => {
+        Ok(plan) => {
             let cancelled = store.get(&Key::cancel(run)).await?.is_some();
             Ok(Look::Left(Box::new(Left { plan, cancelled })))
         }
-        Ok(_) => Ok(Look::NotBegun),
         // A run whose plan is damaged cannot go on.
         Err(fault) if matches!(fault.class, Class::Absent | Class::Integrity) => Ok(Look::NotBegun),
         Err(fault) => Err(fault),
@@ -122,7 +121,9 @@ pub async fn adopt(store: &dyn Store, wanted: Wanted<'_>, now: Timestamp) -> Res
             continue;
         }
         let young = left.is_young(now);
-        if !left.cancelled && (wanted.asked || (young && same_scope(&left.plan, wanted))) {
+        let backup = left.plan.verb == Verb::Backup
+            && !left.plan.environments.iter().any(|planned| planned.selection.look);
+        if backup && !left.cancelled && (wanted.asked || (young && same_scope(&left.plan, wanted))) {
             return Ok(Some(left.plan));
         }
         if (left.cancelled || !young) && !wanted.look_only {

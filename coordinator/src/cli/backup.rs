@@ -1,7 +1,6 @@
 //! `lakehold backup`: what may be typed; a run of this process, or one that the service carries out.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -11,16 +10,15 @@ use lakehold_proto::ids::{EnvName, RunId};
 use lakehold_proto::plan::Plan;
 use lakehold_proto::store::identity;
 use lakehold_worker::signals::Signals;
-use tokio::sync::watch;
 
+use super::attend::attend;
 use super::watch::Watch;
 use super::{Context, Global};
 use crate::backup::asked::Asked;
-use crate::backup::progress::{Watched, expected};
+use crate::backup::progress::expected;
 use crate::backup::summary::{Summary, render_plan};
 use crate::backup::{Ended, Planned, Request};
 use crate::engine::drive::EnvEnd;
-use crate::engine::view::RunView;
 use crate::output::{Format, document, print, say};
 use crate::running::Running;
 use crate::serve::client::Client;
@@ -178,63 +176,22 @@ async fn open_store(request: &Request, context: &Context) -> Result<Option<Strin
     }
 }
 
-/// Plans and carries out, showing how far it is. Ctrl-C once stops taking tasks and lets those under way finish; twice
-/// ends at once. Either way the run can be resumed.
+/// Plans and carries out, showing how far it is. Either way it ends, the run can be resumed.
 async fn carry_out(running: &Running, request: &Request, context: &Context) -> Result<Ended> {
-    let signals = Signals::listen()?;
-    let (stop, stopped) = watch::channel(false);
-    let work = async {
+    attend(running, context, "back up", async |attended| {
         let planned = running.backup.plan(request).await?;
+        let plan = &planned.plan;
         if !context.quiet {
-            let plan = &planned.plan;
             let names: Vec<_> =
                 plan.environments.iter().map(|planned| planned.environment.as_str()).collect();
             let head = (!names.is_empty()).then_some((plan.run, plan.created));
             say(&beginning(head, planned.resumed, &names));
         }
-        let (view, plan) = (RunView::default(), planned.plan.clone());
-        let watched = Watched {
-            environments: expected(&plan),
-            workers: running.progress().map(|done| (done, Arc::clone(&running.backup.engine.locks))),
-            view: &view,
-            clock: Arc::clone(&context.clock),
-        };
-        let show = async {
-            if !context.quiet {
-                watched.show().await;
-            }
-            std::future::pending::<()>().await;
-        };
-        let ended = tokio::select! {
-            ended = running.backup.carry_out(planned, &view, stopped) => ended,
-            () = show => unreachable_display(),
-        };
-        if ended.as_ref().is_err_and(|fault| fault.class == Class::Cancelled) {
-            running.finish_tasks().await;
-        }
-        ended
-    };
-    tokio::select! {
-        ended = work => ended,
-        fault = interrupted_twice(signals, stop) => Err(fault),
-    }
-}
-
-fn unreachable_display() -> Result<Ended> {
-    Err(Fault::new(Class::Bug, "backup.display", "show progress", "the display ended before the run"))
-}
-
-/// Waits for the second request to end; passes the first one on.
-async fn interrupted_twice(mut signals: Signals, stop: watch::Sender<bool>) -> Fault {
-    signals.next().await;
-    say(
-        "stopping: tasks under way are finished first; press Ctrl-C again to stop at once (nothing is lost either way)",
-    );
-    // The run may have ended by itself meanwhile.
-    let _ = stop.send(true);
-    signals.next().await;
-    Fault::new(Class::Cancelled, "run.interrupted", "back up", "it was interrupted")
-        .hint("run the same command with --resume to go on where it stopped")
+        attended
+            .watch(expected(plan), async |view, stop| running.backup.carry_out(planned, view, stop).await)
+            .await
+    })
+    .await
 }
 
 /// `run`: its id, and when it was planned.

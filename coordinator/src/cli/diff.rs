@@ -146,7 +146,7 @@ fn gap_line(gap: &PartUnknown) -> String {
     format!("{}: unknown, a gap in {side}: {} [{}]", gap.part.word(), shown(&why.message), why.code)
 }
 
-fn field_line(field: &FieldChange) -> String {
+pub(super) fn field_line(field: &FieldChange) -> String {
     let part = field.part.word();
     if field.path.is_empty() {
         let size =

@@ -1,8 +1,10 @@
 //! The command line: what may be typed, and where each verb is carried out. One file a verb.
 
+mod attend;
 mod backup;
 mod completions;
 mod config;
+mod confirm;
 mod context;
 mod demo;
 mod diff;
@@ -10,6 +12,7 @@ mod doctor;
 mod errors;
 mod init;
 mod ls;
+mod restore;
 mod run;
 mod runs;
 mod serve;
@@ -43,6 +46,8 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// Usable, with gaps.
     pub const PARTIAL: u8 = 3;
+    /// A plan has items that come back as less, or not at all.
+    pub const SHORT: u8 = 4;
     /// Something is damaged.
     pub const INTEGRITY: u8 = 5;
     /// An objective is breached, and `--strict` asked.
@@ -54,7 +59,7 @@ pub mod exit {
 const EXIT_CODES: &str = "\
 Exit codes:
   0 complete   1 failed   2 usage or configuration   3 partial: usable, gaps are listed
-  5 damage   6 an objective is breached   7 denied   8 a difference (--exit-code)
+  4 a plan has degraded or blocked items   5 damage   6 an objective is breached   7 denied   8 a difference (--exit-code)
   10 no store   11 lock not obtained   130 cancelled;  take an unknown code for a failure
 
 Addresses:
@@ -130,6 +135,8 @@ pub enum Command {
     Ls(ls::LsArgs),
     /// Show one item of a snapshot
     Show(show::ShowArgs),
+    /// Bring items of a snapshot back, into the same environment or another: plans first, changes nothing without --apply
+    Restore(Box<restore::RestoreArgs>),
     /// Compare two snapshots, item by item and field by field
     Diff(diff::DiffArgs),
     /// Read snapshots back and check every hash
@@ -175,6 +182,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Snapshots(args) => snapshots::run(&args, &Context::open(&global).await?).await,
         Command::Ls(args) => ls::run(&args, &Context::open(&global).await?).await,
         Command::Show(args) => show::run(&args, &Context::open(&global).await?).await,
+        Command::Restore(args) => restore::run(*args, &Context::load(&global).await?).await,
         Command::Diff(args) => diff::run(&args, &Context::open(&global).await?).await,
         Command::Verify(args) => verify::run(&args, &Context::open(&global).await?).await,
         Command::Status(args) => status::run(&args, &Context::load(&global).await?).await,

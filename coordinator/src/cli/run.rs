@@ -19,7 +19,7 @@ use crate::backup::{cancel, summary::Summary};
 use crate::output::{Align, Format, Table, age, count, document, print, say, shown, stamp};
 use crate::serve::client::Client;
 use crate::snapshot::items::each_index;
-use crate::snapshot::{page, read_manifest};
+use crate::snapshot::{page, read_at};
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
@@ -193,8 +193,7 @@ async fn show(args: &ShowArgs, context: &Context) -> Result<u8> {
     for planned in &plan.environments {
         let ended = report.as_ref().and_then(|report| report.environments.get(&planned.environment));
         if ended.is_some_and(|ended| ended.snapshot.is_some()) {
-            let (manifest, _) =
-                read_manifest(&*context.store, &planned.environment, &planned.time, planned.snapshot).await?;
+            let (manifest, _) = read_at(&*context.store, &planned.manifest()).await?;
             all += manifest.gaps();
             if manifest.gaps() > 0 {
                 gaps_of(&context.store, &manifest, args.gaps, &mut gaps).await?;

@@ -10,7 +10,9 @@ use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{IndexRef, PageRef, write_page};
 use lakehold_proto::ids::{EnvName, Hash, Kind};
 use lakehold_proto::killpoint::killpoint;
-use lakehold_proto::manifest::{Counts, KindReport, MANIFEST_SCHEMA, Manifest, RunReport, SnapshotState};
+use lakehold_proto::manifest::{
+    Counts, KindReport, MANIFEST_SCHEMA, Manifest, RESTORED_SCHEMA, RunReport, SnapshotState,
+};
 use lakehold_proto::outcome::{LeftOut, Outcome, Standing, Unlisted, Verdict};
 use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::store::{Key, Put, PutHashed, SharedStore, Store, get_existing, put_hashed};
@@ -248,7 +250,7 @@ fn assemble(
 ) -> Manifest {
     let hurt = kinds.iter().any(|kind| kind.counts.gaps + kind.counts.unlisted > 0);
     Manifest {
-        schema: MANIFEST_SCHEMA.into(),
+        schema: if plan.restore.is_some() { RESTORED_SCHEMA } else { MANIFEST_SCHEMA }.into(),
         snapshot: plan.snapshot,
         environment: plan.environment.clone(),
         source: plan.source.clone(),
@@ -272,11 +274,12 @@ fn assemble(
             figures: assembly.run.figures().clone(),
             program: concat!("lakehold ", env!("CARGO_PKG_VERSION")).into(),
         },
+        restore: plan.restore.clone(),
     }
 }
 
 async fn publish(store: &dyn Store, manifest: Manifest) -> Result<Manifest> {
-    let key = Key::manifest(&manifest.environment, &manifest.time, manifest.snapshot);
+    let key = manifest.key();
     let body = serde_json::to_vec_pretty(&manifest)
         .map_err(|e| Fault::new(Class::Bug, "commit.encode", "write a manifest", e))?;
     killpoint("coordinator.before-manifest");

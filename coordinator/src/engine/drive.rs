@@ -20,7 +20,7 @@ use lakehold_proto::killpoint::{during, killpoint};
 use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::{Outcome, OutcomeId};
-use lakehold_proto::plan::{EnvPlan, Plan};
+use lakehold_proto::plan::Plan;
 use lakehold_proto::queue::{Consumer, Delivery, Message, QueueName, SharedQueue};
 use lakehold_proto::store::{Key, PatientStore, SharedStore, Store};
 use lakehold_proto::task::{Assignment, Batch, Epoch, IllegalStep, Report, Reported};
@@ -33,7 +33,7 @@ use super::commit::{Assembly, commit};
 use super::ledger::{Ledger, Sizes, fetch, starts};
 use super::state::{EnvRun, Start};
 use super::view::RunView;
-use crate::snapshot::read_manifest;
+use crate::snapshot::read_at;
 
 /// How often the store is listed for outcomes whose reports were lost.
 const LISTING: Duration = Duration::from_secs(60);
@@ -225,17 +225,17 @@ impl Engine {
         }
         let mut ended = ends.ended;
         ended.retain(|_, end| !matches!(end, EnvEnd::Unfinished(_)));
-        for EnvPlan { environment, time, snapshot, .. } in &plan.environments {
-            if ended.contains_key(environment) {
+        for planned in &plan.environments {
+            if ended.contains_key(&planned.environment) {
                 continue;
             }
             // An earlier life of this run may have committed it.
-            let end = match read_manifest(&*self.store, environment, time, *snapshot).await {
+            let end = match read_at(&*self.store, &planned.manifest()).await {
                 Ok((manifest, _)) => EnvEnd::Committed(Box::new(manifest)),
                 Err(missing) if missing.class == Class::Integrity => EnvEnd::Cancelled(cancelled(plan.run)),
                 Err(fault) => return Err(fault),
             };
-            ended.insert(environment.clone(), end);
+            ended.insert(planned.environment.clone(), end);
         }
         Ok(ended)
     }

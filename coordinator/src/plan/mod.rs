@@ -80,6 +80,7 @@ fn environment(created: Timestamp, facts: EnvFacts) -> EnvPlan {
         roots: facts.begins.roots,
         window: WINDOW,
         estimate: facts.begins.estimate,
+        restore: None,
     }
 }
 

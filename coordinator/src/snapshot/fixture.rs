@@ -159,6 +159,7 @@ impl Site {
             probe: Probe::default(),
             kinds,
             pages,
+            restore: None,
             run: RunReport {
                 id: RunId::new(at),
                 trace: TraceId::random(),

@@ -26,9 +26,16 @@ pub async fn read_manifest(
     time: &str,
     snapshot: SnapshotId,
 ) -> Result<(Manifest, Hash)> {
-    let key = Key::manifest(environment, time, snapshot);
-    let body = get_existing(store, &key).await?;
-    let manifest = Manifest::parse(&key, &body)?;
+    read_at(store, &Key::manifest(environment, time, snapshot)).await
+}
+
+/// The same, of a snapshot or of the record of a restore.
+///
+/// # Errors
+/// As [`read_manifest`].
+pub async fn read_at(store: &dyn Store, key: &Key) -> Result<(Manifest, Hash)> {
+    let body = get_existing(store, key).await?;
+    let manifest = Manifest::parse(key, &body)?;
     Ok((manifest, Hash::of(&body)))
 }
 

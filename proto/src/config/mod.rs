@@ -22,7 +22,7 @@ pub use coordinator::CoordinatorConfig;
 pub use find::{Surroundings, find};
 pub use implied::{env_name_from, implied};
 pub use location::StoreLocation;
-pub use parse::parse;
+pub use parse::{parse, parse_strictly};
 pub use schedule::{Missed, ScheduleConfig};
 pub use secret_ref::SecretRef;
 pub use server::ServerConfig;
@@ -193,6 +193,9 @@ pub struct DatabricksConfig {
     /// The workspace's numeric id: sent along for unified hosts, and checked against what the host says it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workspace_id: Option<String>,
+    /// The id of a SQL warehouse by which a restore makes tables, views and functions here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_warehouse: Option<String>,
     /// How notebooks are exported.
     #[serde(skip_serializing_if = "NotebooksConfig::is_default")]
     pub notebooks: NotebooksConfig,

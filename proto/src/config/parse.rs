@@ -13,19 +13,27 @@ const NEAR: f64 = 0.7;
 /// Keys of the design that a later Lakehold will know: no slip, so nothing is suggested.
 const NOT_YET: &[&str] = &["postgres", "recipients", "retention"];
 
+/// Reads any document as strictly as the configuration: unknown keys are errors with a suggestion and a place.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_strictly<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| fault_of(path, error.without_snippet()))
+}
+
 /// Reads a configuration. `path` is only what errors call it.
 ///
 /// # Errors
 /// `Config`, with file, line and column: `config.unknown-key` (with the nearest key), `config.duplicate-key`,
 /// `config.missing-key`, `config.version`, `config.value` and `config.syntax`.
 pub fn parse(path: &Path, text: &str) -> Result<Config> {
-    let options = serde_saphyr::options! {
-        duplicate_keys: DuplicateKeyPolicy::Error,
-        strict_booleans: true,
-        with_snippet: false,
-    };
-    let config: Config = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| fault_of(path, error.without_snippet()))?;
+    let config: Config = parse_strictly(path, text)?;
     if config.version == 1 {
         return Ok(config);
     }

@@ -119,6 +119,9 @@ pub struct Entry {
     /// In what lesser form than asked for it was captured, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<String>,
+    /// In the record of a restore: the key it has in the target now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub became: Option<String>,
 }
 
 impl Entry {
@@ -134,6 +137,7 @@ impl Entry {
             parts: Vec::new(),
             gaps: Vec::new(),
             degraded: Vec::new(),
+            became: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::fault::{Class, Fault, Result};
-use crate::ids::{EnvName, Hash, Nonce, RunId, SnapshotId, TaskId};
+use crate::ids::{EnvName, Hash, Kind, Nonce, RunId, SnapshotId, TaskId};
 use crate::outcome::OutcomeId;
 use crate::task::Batch;
 
@@ -121,6 +121,27 @@ impl Key {
     /// `snapshots/<environment>/<time>-<id>/manifest.json`
     pub fn manifest(environment: &EnvName, time: &str, id: SnapshotId) -> Self {
         Self(format!("snapshots/{environment}/{time}-{}/manifest.json", id.digits()))
+    }
+
+    /// `restores/<environment>/<time>-<id>/manifest.json`: the record of a restore into an environment.
+    pub fn restored(environment: &EnvName, time: &str, id: SnapshotId) -> Self {
+        Self(format!("{}{time}-{}/manifest.json", Self::restores(environment), id.digits()))
+    }
+
+    /// The prefix of the records of all restores into an environment.
+    pub fn restores(environment: &EnvName) -> String {
+        format!("restores/{environment}/")
+    }
+
+    /// `runs/<run>/made/<environment>/<hash>`: what an item became, by the hash of its kind and key.
+    pub fn made(run: RunId, environment: &EnvName, kind: &Kind, key: &str) -> Self {
+        let hash = Hash::of(format!("{}:{kind};{key}", kind.as_str().len()));
+        Self(format!("runs/{}/made/{environment}/{hash}", run.digits()))
+    }
+
+    /// `runs/<run>/begun/<task>`: some worker began with a task of a restore.
+    pub fn begun(run: RunId, task: TaskId) -> Self {
+        Self(format!("runs/{}/begun/{}", run.digits(), task.digits()))
     }
 
     /// The key as text.

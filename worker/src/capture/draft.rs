@@ -19,6 +19,7 @@ pub struct Draft {
     pub(super) parts: Vec<DraftPart>,
     pub(super) gaps: Vec<(Role, Fault)>,
     pub(super) degraded: Vec<String>,
+    pub(super) became: Option<String>,
 }
 
 #[derive(Debug)]
@@ -74,6 +75,7 @@ impl Draft {
             parts: Vec::new(),
             gaps: Vec::new(),
             degraded: Vec::new(),
+            became: None,
         }
     }
 
@@ -109,6 +111,13 @@ impl Draft {
     #[must_use]
     pub fn gap(mut self, role: Role, fault: Fault) -> Self {
         self.gaps.push((role, fault));
+        self
+    }
+
+    /// Says which key it has in the target of a restore.
+    #[must_use]
+    pub fn became(mut self, key: impl Into<String>) -> Self {
+        self.became = Some(key.into());
         self
     }
 

@@ -25,7 +25,8 @@ pub struct Listing {
 }
 
 impl Listing {
-    pub(super) fn new(store: SharedStore, run: RunId, parts: u32) -> Self {
+    /// A listing of the run, in `parts` parts.
+    pub fn new(store: SharedStore, run: RunId, parts: u32) -> Self {
         let parts = parts.max(1) as usize;
         Self { store, run, parts: vec![Vec::new(); parts], gathered: 0, frames: vec![Vec::new(); parts] }
     }

@@ -61,6 +61,17 @@ pub struct Surroundings {
     pub clock: SharedClock,
 }
 
+/// What a task reads beside its input.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    /// Where it lies.
+    pub store: SharedStore,
+    /// The run.
+    pub run: lakehold_proto::ids::RunId,
+    /// The environment worked on.
+    pub environment: lakehold_proto::ids::EnvName,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Capture {
@@ -122,6 +133,12 @@ impl Capture {
         &self.around.plan
     }
 
+    /// Where the run's own objects and what is brought back are read.
+    pub fn reader(&self) -> Reader {
+        let task = &self.assignment.task;
+        Reader { store: self.around.store.clone(), run: task.run, environment: task.environment.clone() }
+    }
+
     /// Where calls and bytes are counted.
     pub fn meter(&self) -> Arc<Meter> {
         Arc::clone(&self.meter)
@@ -162,8 +179,8 @@ impl Capture {
             return Ok(());
         }
         self.load_base(kind).await?;
-        let Draft { key, name, parent, version, parts, gaps, degraded } = draft;
-        let mut entry = Entry { parent, version, degraded, ..Entry::new(key, name) };
+        let Draft { key, name, parent, version, parts, gaps, degraded, became } = draft;
+        let mut entry = Entry { parent, version, degraded, became, ..Entry::new(key, name) };
         for gap in gaps {
             entry.gaps.push(self.gap(kind, &entry.key, gap.0, &gap.1));
         }

@@ -1,11 +1,12 @@
 //! Sources: the code that reads from one type of environment. The engine knows them by this trait only.
 
+pub mod blueprint;
 pub mod databricks;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lakehold_proto::fault::Result;
+use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::Role;
 use lakehold_proto::ids::Kind;
 use lakehold_proto::manifest::Manifest;
@@ -57,6 +58,18 @@ pub trait Source: Send + Sync + std::fmt::Debug {
     /// the last attempt writes a gap for all the task may yield. A failure of one item or slice is *not* an error but a
     /// gap handed to `capture`.
     async fn work(&self, assignment: &Assignment, capture: &mut Capture) -> Result<()>;
+
+    /// Carries out one task of a restore: the steps that are its input, each of which ends as a record or a gap of
+    /// `capture`. Safe to run twice: what an item became is written down, and what may have been made unheard of is looked
+    /// for.
+    ///
+    /// # Errors
+    /// As [`Source::work`].
+    async fn restore(&self, assignment: &Assignment, capture: &mut Capture) -> Result<()> {
+        let _ = (assignment, capture);
+        let detail = format!("{} has no restore", self.name());
+        Err(Fault::new(Class::Unsupported, "restore.unsupported", "bring items back", detail))
+    }
 }
 
 /// What of a captured JSON part is compared: takes away what changes without anybody changing the item, and puts what has no

@@ -417,7 +417,9 @@ fn model(m: &Maker<'_>, n: u64) -> String {
     let mut store = m.ws.metastore.store();
     let schema = managed_schema(&store, &mut rng);
     let plain = format!("{}_forecast_{n}", rng.pick(names::THINGS));
-    let full_name = format!("{schema}.{}", name(m, n, plain));
+    // Functions and models share one name space.
+    let own = if m.hostile { format!("m_{}", name(m, n, plain)) } else { plain };
+    let full_name = format!("{schema}.{own}");
     let uuid = rng.uuid();
     let location = format!("{}/models/{uuid}", managed_root(m.ws));
     let count = 1 + rng.below(4);

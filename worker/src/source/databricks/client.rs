@@ -224,6 +224,7 @@ impl Inner {
     async fn call(&self, request: &Request, meter: &Meter, want: Want, retries: Duration) -> Result<Got> {
         let url = request.url(&self.settings.host)?;
         let family = request.family.name;
+        let harmless = request.verb == Verb::Read || request.repeatable;
         let (mut failed_at, mut tries, mut renewed) = (None, 0, false);
         loop {
             let pass = self.auth.pass(retries).await?;
@@ -247,8 +248,7 @@ impl Inner {
                 }
             }
             tries += 1;
-            let Some(pause) = retry::pause(&failure, request.verb, tries, spent, retries, rand::random())
-            else {
+            let Some(pause) = retry::pause(&failure, harmless, tries, spent, retries, rand::random()) else {
                 return Err(failure.fault);
             };
             tracing::debug!(error = %failure.fault, tries, pause_ms = pause.as_millis() as u64, "trying again");
@@ -299,7 +299,8 @@ impl Inner {
             call = call.header(WORKSPACE_ID, id);
         }
         if let Some(body) = &request.body {
-            call = call.header(CONTENT_TYPE, "application/json").body(body.clone());
+            let form = if request.is_json { "application/json" } else { "application/octet-stream" };
+            call = call.header(CONTENT_TYPE, form).body(body.clone());
         }
         Ok(call)
     }

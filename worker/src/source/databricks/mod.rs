@@ -19,6 +19,7 @@ mod paging;
 mod probe;
 mod profile;
 mod request;
+mod restore;
 mod retry;
 mod settings;
 mod source;
@@ -27,9 +28,10 @@ mod work;
 pub use client::Client;
 pub use paging::{Page, Paging};
 pub use probe::{
-    FACT_CLOUD, FACT_HOST, FACT_METASTORE_ID, FACT_METASTORE_NAME, FACT_METASTORE_OWNER,
+    FACT_ACCOUNT_ID, FACT_CLOUD, FACT_HOST, FACT_METASTORE_ID, FACT_METASTORE_NAME, FACT_METASTORE_OWNER,
     FACT_METASTORE_UNKNOWN, FACT_WORKSPACE_ID, probe,
 };
 pub use request::{Request, segment};
+pub use restore::Databricks;
 pub use settings::{Credentials, Patience, SecretSource, Settings};
 pub use source::{DatabricksSource, NAME, comparable};

@@ -20,6 +20,8 @@ pub const FACT_WORKSPACE_ID: &str = "workspace_id";
 pub const FACT_HOST: &str = "host";
 /// The fact that names the cloud: `aws`, `azure` or `gcp`. Absent when it could not be found out.
 pub const FACT_CLOUD: &str = "cloud";
+/// The fact that names the account of the workspace. Absent when the host does not tell it.
+pub const FACT_ACCOUNT_ID: &str = "account_id";
 /// The fact that names the metastore attached to the workspace; absent when there is none, or it could not be found out.
 pub const FACT_METASTORE_ID: &str = "metastore_id";
 /// The fact that names that metastore's name; absent when we may not see it.
@@ -58,9 +60,10 @@ struct Metastore {
     owner: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct WellKnown {
     cloud: Option<String>,
+    account_id: Option<String>,
 }
 
 /// Finds out who we are and what the workspace is. A few calls, all together within about ten seconds, whatever the host
@@ -99,9 +102,11 @@ impl Asking<'_> {
         let host = &self.client.settings().host;
         let groups = self.identity(&mut probe).await?;
         probe.facts.insert(FACT_HOST.into(), host.as_str().trim_end_matches('/').to_owned());
-        if let Some(cloud) = self.cloud().await {
-            probe.facts.insert(FACT_CLOUD.into(), cloud);
-        }
+        let told = self.told().await;
+        let by_name = host::cloud(host).map(str::to_owned);
+        let cloud = by_name.or_else(|| told.cloud.map(|cloud| cloud.to_ascii_lowercase()));
+        probe.facts.extend(cloud.map(|cloud| (FACT_CLOUD.into(), cloud)));
+        probe.facts.extend(told.account_id.map(|id| (FACT_ACCOUNT_ID.into(), id)));
         self.metastore(&mut probe, &groups).await?;
         if let Some(id) = probe.facts.get(FACT_METASTORE_ID) {
             self.client.know_metastore(id);
@@ -170,13 +175,9 @@ impl Asking<'_> {
         }
     }
 
-    /// The cloud, from the host's name or else from what the host says; nothing hangs on it, so failing is no error.
-    async fn cloud(&self) -> Option<String> {
-        if let Some(cloud) = host::cloud(&self.client.settings().host) {
-            return Some(cloud.to_owned());
-        }
-        let told: WellKnown = self.ask(&SETTINGS, "/.well-known/databricks-config").await.ok()?;
-        told.cloud.map(|cloud| cloud.to_ascii_lowercase())
+    /// What the host says of itself; nothing hangs on it, so failing is no error.
+    async fn told(&self) -> WellKnown {
+        self.ask(&SETTINGS, "/.well-known/databricks-config").await.unwrap_or_default()
     }
 
     /// The metastore, and whether we may see all of it.

@@ -22,8 +22,12 @@ pub struct Request {
     pub path: String,
     /// Query parameters, not yet encoded. A name may occur twice. Booleans are the words `true` and `false`.
     pub query: Vec<(&'static str, String)>,
-    /// The JSON body, already written.
+    /// The body, already written.
     pub body: Option<Bytes>,
+    /// Whether the body is JSON; bytes as they are otherwise.
+    pub is_json: bool,
+    /// Whether sending it twice comes to the same as sending it once, so that a change may be tried again.
+    pub repeatable: bool,
 }
 
 impl Request {
@@ -53,7 +57,16 @@ impl Request {
     }
 
     fn new(family: &'static Family, method: Method, verb: Verb, path: impl Into<String>) -> Self {
-        Self { family, method, verb, path: path.into(), query: Vec::new(), body: None }
+        Self {
+            family,
+            method,
+            verb,
+            path: path.into(),
+            query: Vec::new(),
+            body: None,
+            is_json: true,
+            repeatable: false,
+        }
     }
 
     /// The same call with one more query parameter.
@@ -73,6 +86,21 @@ impl Request {
         })?;
         self.body = Some(written.into());
         Ok(self)
+    }
+
+    /// The same call with `body` as it is.
+    #[must_use]
+    pub fn octets(mut self, body: Bytes) -> Self {
+        self.body = Some(body);
+        self.is_json = false;
+        self
+    }
+
+    /// The same call, which comes to the same when it is sent twice: it is retried as a read is.
+    #[must_use]
+    pub fn repeatable(mut self) -> Self {
+        self.repeatable = true;
+        self
     }
 
     /// The same call, known to change nothing although its method says otherwise (a search sent as POST): it is counted

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use lakehold_proto::fault::{Class, Fault};
 
-use super::families::Verb;
-
 /// How a call failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -46,11 +44,12 @@ pub(super) const LONGEST_ASKED: Duration = Duration::from_secs(300);
 /// Waiting the whole budget for each such item would cost a backup hours.
 const STUBBORN: u32 = 6;
 
-/// How long to wait before the `tries`-th try has a successor; `None` to give up. `spent` is the time since the first
+/// How long to wait before the `tries`-th try has a successor; `None` to give up. `harmless` says that sending the call twice
+/// comes to the same as sending it once, `spent` is the time since the first
 /// failure, `dice` a number from 0 to 1.
 pub(super) fn pause(
     failure: &Failure,
-    verb: Verb,
+    harmless: bool,
     tries: u32,
     spent: Duration,
     budget: Duration,
@@ -63,7 +62,7 @@ pub(super) fn pause(
         Stage::TooBusy(Some(asked)) if !asked.is_zero() => asked + Duration::from_millis(250).mul_f64(dice),
         Stage::TooBusy(_) => jittered,
         Stage::Underway | Stage::Refused
-            if verb == Verb::Read && failure.fault.class.may_retry() && tries < STUBBORN =>
+            if harmless && failure.fault.class.may_retry() && tries < STUBBORN =>
         {
             jittered
         }
@@ -93,8 +92,8 @@ mod tests {
         Failure { fault: Fault::new(class, "x", "x", "x"), stage }
     }
 
-    fn first(class: Class, stage: Stage, verb: Verb) -> Option<Duration> {
-        pause(&failure(class, stage), verb, 1, Duration::ZERO, BUDGET, 1.0)
+    fn first(class: Class, stage: Stage, harmless: bool) -> Option<Duration> {
+        pause(&failure(class, stage), harmless, 1, Duration::ZERO, BUDGET, 1.0)
     }
 
     #[test]
@@ -107,25 +106,24 @@ mod tests {
             (Stage::Unauthenticated, false, false),
             (Stage::Final, false, false),
         ] {
-            assert_eq!(first(Class::Unavailable, stage, Verb::Read).is_some(), read, "{stage:?}");
-            assert_eq!(first(Class::Unavailable, stage, Verb::Write).is_some(), write, "{stage:?}");
+            assert_eq!(first(Class::Unavailable, stage, true).is_some(), read, "{stage:?}");
+            assert_eq!(first(Class::Unavailable, stage, false).is_some(), write, "{stage:?}");
         }
-        assert_eq!(first(Class::Denied, Stage::Refused, Verb::Read), None);
+        assert_eq!(first(Class::Denied, Stage::Refused, true), None);
     }
 
     #[test]
     fn a_pause_asked_for_is_kept_within_the_budget() {
         let asked = |seconds| Stage::TooBusy(Some(Duration::from_secs(seconds)));
-        let pause = first(Class::Throttled, asked(7), Verb::Read).unwrap();
+        let pause = first(Class::Throttled, asked(7), true).unwrap();
         assert!(pause >= Duration::from_secs(7) && pause < Duration::from_secs(8), "{pause:?}");
-        assert_eq!(first(Class::Throttled, asked(600), Verb::Read), None);
+        assert_eq!(first(Class::Throttled, asked(600), true), None);
     }
 
     #[test]
     fn pauses_grow_and_the_budget_ends_them() {
         let unreachable = failure(Class::Unavailable, Stage::Connecting);
-        let at =
-            |tries, spent| pause(&unreachable, Verb::Read, tries, Duration::from_secs(spent), BUDGET, 1.0);
+        let at = |tries, spent| pause(&unreachable, true, tries, Duration::from_secs(spent), BUDGET, 1.0);
         assert_eq!(at(1, 0), Some(Duration::from_millis(500)));
         assert_eq!(at(3, 0), Some(Duration::from_secs(2)));
         assert_eq!(at(60, 0), Some(LONGEST));
@@ -135,7 +133,7 @@ mod tests {
     #[test]
     fn what_fails_inside_the_server_is_given_up_sooner() {
         let broken = failure(Class::Unavailable, Stage::Refused);
-        assert!(pause(&broken, Verb::Read, STUBBORN - 1, Duration::ZERO, BUDGET, 1.0).is_some());
-        assert!(pause(&broken, Verb::Read, STUBBORN, Duration::ZERO, BUDGET, 1.0).is_none());
+        assert!(pause(&broken, true, STUBBORN - 1, Duration::ZERO, BUDGET, 1.0).is_some());
+        assert!(pause(&broken, true, STUBBORN, Duration::ZERO, BUDGET, 1.0).is_none());
     }
 }

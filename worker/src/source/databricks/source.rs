@@ -18,6 +18,7 @@ use super::client::Client;
 use super::estimate::estimate;
 use super::kinds::{self, Row, Scope, row};
 use super::probe::probe;
+use super::restore;
 use super::settings::Settings;
 use super::work::{self, FACT_NOTEBOOKS, Paths, notebooks_word};
 use crate::capture::{Capture, Meter};
@@ -82,6 +83,10 @@ impl Source for DatabricksSource {
 
     async fn work(&self, assignment: &Assignment, capture: &mut Capture) -> Result<()> {
         work::carry_out(&self.client, assignment, capture).await
+    }
+
+    async fn restore(&self, assignment: &Assignment, capture: &mut Capture) -> Result<()> {
+        restore::bring(&self.client, assignment, capture).await
     }
 }
 

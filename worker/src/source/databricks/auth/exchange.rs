@@ -11,7 +11,6 @@ use serde::Deserialize;
 
 use super::super::body;
 use super::super::errors::{self, Answer};
-use super::super::families::Verb;
 use super::super::retry::{self, Failure, Stage};
 use super::Auth;
 
@@ -100,7 +99,7 @@ impl Auth {
                 Err(failure) => failure,
             };
             let spent = self.clock.tick().since(began);
-            match retry::pause(&failure, Verb::Read, tries, spent, retries, rand::random()) {
+            match retry::pause(&failure, true, tries, spent, retries, rand::random()) {
                 Some(pause) => self.clock.sleep(pause).await,
                 None => return Err(failure.fault),
             }

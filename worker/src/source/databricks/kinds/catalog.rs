@@ -26,6 +26,13 @@ const fn listing(
     Call { family: &UNITY_CATALOG, path, query, paging: PAGES, items }
 }
 
+const fn reads(path: &'static str) -> Find {
+    Find::Read(One { family: &UNITY_CATALOG, path, query: &[] })
+}
+
+/// The cloud is asked when it is used: the trust that a check needs may not be set up yet.
+const UNCHECKED: &[(&str, bool)] = &[("skip_validation", true)];
+
 const fn grants(securable: &'static str, name: &'static str) -> Access {
     Access::Grants { securable, name, bindings: false }
 }
@@ -97,10 +104,44 @@ pub(super) static ROWS: [Row; 9] = [
         ],
         restore: Restore {
             layer: 4,
-            adopt_by: "name",
-            create: rest("POST", "/api/2.1/unity-catalog/catalogs", Shape::Whole),
-            update: rest("PATCH", "/api/2.1/unity-catalog/catalogs/{name}", Shape::Whole),
-            delete: rest("DELETE", "/api/2.1/unity-catalog/catalogs/{name}", Shape::Empty),
+            adopt_by: &["name"],
+            create: rest(
+                "POST",
+                "/api/2.1/unity-catalog/catalogs",
+                Shape::Only(&[
+                    "name",
+                    "comment",
+                    "properties",
+                    "options",
+                    "storage_root",
+                    "connection_name",
+                    "provider_name",
+                    "share_name",
+                ]),
+            ),
+            update: rest(
+                "PATCH",
+                "/api/2.1/unity-catalog/catalogs/{name}",
+                Shape::Only(&[
+                    "comment",
+                    "properties",
+                    "options",
+                    "isolation_mode",
+                    "enable_predictive_optimization",
+                ]),
+            ),
+            delete: rest("DELETE", "/api/2.1/unity-catalog/catalogs/{name}?force=true", Shape::Empty),
+            find: reads("/api/2.1/unity-catalog/catalogs/{name}"),
+            owner: Some((
+                "owner",
+                rest("PATCH", "/api/2.1/unity-catalog/catalogs/{name}", Shape::Only(&["owner"])),
+            )),
+            then: &[rest(
+                "PATCH",
+                "/api/2.1/unity-catalog/catalogs/{name}",
+                Shape::Only(&["isolation_mode", "enable_predictive_optimization"]),
+            )],
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -144,14 +185,21 @@ pub(super) static ROWS: [Row; 9] = [
         builtin: &[],
         restore: Restore {
             layer: 3,
-            adopt_by: "name",
-            create: rest("POST", "/api/2.1/unity-catalog/connections", Shape::Whole),
-            update: rest(
-                "PATCH",
-                "/api/2.1/unity-catalog/connections/{name}",
-                Shape::Only(&["options", "owner"]),
+            adopt_by: &["name"],
+            create: rest(
+                "POST",
+                "/api/2.1/unity-catalog/connections",
+                Shape::Only(&["name", "connection_type", "options", "properties", "read_only", "comment"]),
             ),
-            delete: rest("DELETE", "/api/2.1/unity-catalog/connections/{name}", Shape::Empty),
+            update: rest("PATCH", "/api/2.1/unity-catalog/connections/{name}", Shape::Only(&["options"])),
+            delete: rest("DELETE", "/api/2.1/unity-catalog/connections/{name}?force=true", Shape::Empty),
+            find: reads("/api/2.1/unity-catalog/connections/{name}"),
+            owner: Some((
+                "owner",
+                rest("PATCH", "/api/2.1/unity-catalog/connections/{name}", Shape::Only(&["owner"])),
+            )),
+            by_hand: &[("", "the password or token of the connection")],
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -200,10 +248,37 @@ pub(super) static ROWS: [Row; 9] = [
         }],
         restore: Restore {
             layer: 3,
-            adopt_by: "name",
-            create: rest("POST", "/api/2.1/unity-catalog/external-locations", Shape::Whole),
-            update: rest("PATCH", "/api/2.1/unity-catalog/external-locations/{name}", Shape::Whole),
-            delete: rest("DELETE", "/api/2.1/unity-catalog/external-locations/{name}", Shape::Empty),
+            adopt_by: &["name"],
+            create: rest(
+                "POST",
+                "/api/2.1/unity-catalog/external-locations",
+                Shape::With(
+                    &["name", "url", "credential_name", "read_only", "comment", "fallback"],
+                    UNCHECKED,
+                ),
+            ),
+            update: rest(
+                "PATCH",
+                "/api/2.1/unity-catalog/external-locations/{name}",
+                Shape::With(&["url", "credential_name", "read_only", "comment", "fallback"], UNCHECKED),
+            ),
+            delete: rest(
+                "DELETE",
+                "/api/2.1/unity-catalog/external-locations/{name}?force=true",
+                Shape::Empty,
+            ),
+            find: reads("/api/2.1/unity-catalog/external-locations/{name}"),
+            owner: Some((
+                "owner",
+                rest("PATCH", "/api/2.1/unity-catalog/external-locations/{name}", Shape::Only(&["owner"])),
+            )),
+            then: &[rest(
+                "PATCH",
+                "/api/2.1/unity-catalog/external-locations/{name}",
+                Shape::Only(&["isolation_mode"]),
+            )],
+            alias: Some("url"),
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -250,15 +325,16 @@ pub(super) static ROWS: [Row; 9] = [
         ],
         builtin: &[],
         restore: Restore {
-            layer: 4,
-            adopt_by: "full_name",
-            create: sql(
-                "CREATE FUNCTION {full_name}({input_params}) RETURNS {return_type} {characteristics} {body}",
-            ),
+            layer: 6,
+            adopt_by: &["full_name"],
+            create: sql("CREATE FUNCTION {full_name}({parameters}) {returns} {characteristics} {body}"),
             update: sql(
-                "CREATE OR REPLACE FUNCTION {full_name}({input_params}) RETURNS {return_type} {characteristics} {body}",
+                "CREATE OR REPLACE FUNCTION {full_name}({parameters}) {returns} {characteristics} {body}",
             ),
-            delete: sql("DROP FUNCTION IF EXISTS {full_name}"),
+            delete: rest("DELETE", "/api/2.1/unity-catalog/functions/{full_name}?force=true", Shape::Empty),
+            find: reads("/api/2.1/unity-catalog/functions/{full_name}"),
+            owner: Some(("owner", sql("ALTER FUNCTION {full_name} OWNER TO {owner}"))),
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -287,6 +363,8 @@ pub(super) static ROWS: [Row; 9] = [
         access: grants("function", "full_name"),
         carries: None,
         rules: &[
+            assigned("id", GIVEN),
+            assigned("aliases", "they name versions, whose files no API gives back"),
             assigned("metastore_id", BY_SERVER),
             assigned("storage_location", "managed by the server"),
             assigned("created_at", BY_SERVER),
@@ -306,19 +384,22 @@ pub(super) static ROWS: [Row; 9] = [
         ],
         builtin: &[],
         restore: Restore {
-            layer: 4,
-            adopt_by: "full_name",
+            layer: 6,
+            adopt_by: &["full_name"],
             create: rest(
                 "POST",
                 "/api/2.1/unity-catalog/models",
                 Shape::Only(&["name", "catalog_name", "schema_name", "comment"]),
             ),
-            update: rest(
-                "PATCH",
-                "/api/2.1/unity-catalog/models/{full_name}",
-                Shape::Only(&["comment", "owner"]),
-            ),
-            delete: rest("DELETE", "/api/2.1/unity-catalog/models/{full_name}", Shape::Empty),
+            update: rest("PATCH", "/api/2.1/unity-catalog/models/{full_name}", Shape::Only(&["comment"])),
+            delete: rest("DELETE", "/api/2.1/unity-catalog/models/{full_name}?force=true", Shape::Empty),
+            find: reads("/api/2.1/unity-catalog/models/{full_name}"),
+            owner: Some((
+                "owner",
+                rest("PATCH", "/api/2.1/unity-catalog/models/{full_name}", Shape::Only(&["owner"])),
+            )),
+            by_hand: &[("aliases", "the versions of the model, and then its aliases")],
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -378,8 +459,8 @@ pub(super) static ROWS: [Row; 9] = [
             },
         ],
         restore: Restore {
-            layer: 4,
-            adopt_by: "full_name",
+            layer: 5,
+            adopt_by: &["full_name"],
             create: rest(
                 "POST",
                 "/api/2.1/unity-catalog/schemas",
@@ -388,9 +469,25 @@ pub(super) static ROWS: [Row; 9] = [
             update: rest(
                 "PATCH",
                 "/api/2.1/unity-catalog/schemas/{full_name}",
-                Shape::Only(&["comment", "properties", "owner"]),
+                Shape::Only(&["comment", "properties", "enable_predictive_optimization"]),
             ),
-            delete: rest("DELETE", "/api/2.1/unity-catalog/schemas/{full_name}", Shape::Empty),
+            delete: rest("DELETE", "/api/2.1/unity-catalog/schemas/{full_name}?force=true", Shape::Empty),
+            find: reads("/api/2.1/unity-catalog/schemas/{full_name}"),
+            owner: Some((
+                "owner",
+                rest("PATCH", "/api/2.1/unity-catalog/schemas/{full_name}", Shape::Only(&["owner"])),
+            )),
+            then: &[rest(
+                "PATCH",
+                "/api/2.1/unity-catalog/schemas/{full_name}",
+                Shape::Only(&["enable_predictive_optimization"]),
+            )],
+            left: &[(
+                "catalog_type",
+                "FOREIGN_CATALOG",
+                "its remote database has it: it appears with the foreign catalog",
+            )],
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -437,10 +534,67 @@ pub(super) static ROWS: [Row; 9] = [
         }],
         restore: Restore {
             layer: 3,
-            adopt_by: "name",
-            create: rest("POST", "/api/2.1/unity-catalog/storage-credentials", Shape::Whole),
-            update: rest("PATCH", "/api/2.1/unity-catalog/storage-credentials/{name}", Shape::Whole),
-            delete: rest("DELETE", "/api/2.1/unity-catalog/storage-credentials/{name}", Shape::Empty),
+            adopt_by: &["name"],
+            create: rest(
+                "POST",
+                "/api/2.1/unity-catalog/storage-credentials",
+                Shape::With(
+                    &[
+                        "name",
+                        "aws_iam_role",
+                        "azure_managed_identity",
+                        "azure_service_principal",
+                        "databricks_gcp_service_account",
+                        "cloudflare_api_token",
+                        "read_only",
+                        "comment",
+                    ],
+                    UNCHECKED,
+                ),
+            ),
+            update: rest(
+                "PATCH",
+                "/api/2.1/unity-catalog/storage-credentials/{name}",
+                Shape::With(
+                    &[
+                        "aws_iam_role",
+                        "azure_managed_identity",
+                        "azure_service_principal",
+                        "databricks_gcp_service_account",
+                        "cloudflare_api_token",
+                        "read_only",
+                        "comment",
+                    ],
+                    UNCHECKED,
+                ),
+            ),
+            delete: rest(
+                "DELETE",
+                "/api/2.1/unity-catalog/storage-credentials/{name}?force=true",
+                Shape::Empty,
+            ),
+            find: reads("/api/2.1/unity-catalog/storage-credentials/{name}"),
+            owner: Some((
+                "owner",
+                rest("PATCH", "/api/2.1/unity-catalog/storage-credentials/{name}", Shape::Only(&["owner"])),
+            )),
+            then: &[rest(
+                "PATCH",
+                "/api/2.1/unity-catalog/storage-credentials/{name}",
+                Shape::Only(&["isolation_mode"]),
+            )],
+            clouds: &[
+                ("aws_iam_role", "aws"),
+                ("azure_managed_identity", "azure"),
+                ("azure_service_principal", "azure"),
+                ("databricks_gcp_service_account", "gcp"),
+            ],
+            by_hand: &[
+                ("aws_iam_role", "trust in the new external id, in the policy of the IAM role"),
+                ("azure_service_principal", "the client secret of the service principal"),
+                ("cloudflare_api_token", "the secret access key of the token"),
+            ],
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -480,6 +634,10 @@ pub(super) static ROWS: [Row; 9] = [
             assigned("owner", LATER),
             volatile("updated_at", TIMES),
             volatile("browse_only", "says what the caller may see"),
+            assigned(
+                "pipeline_id",
+                "what fills it: where that is a pipeline of the workspace, the pipeline makes it",
+            ),
             volatile("delta_runtime_properties_kvpairs", "statistics of the data"),
             volatile("properties.'delta.lastCommitTimestamp'", "changes with the data"),
             volatile("properties.'delta.lastUpdateVersion'", "changes with the data"),
@@ -494,20 +652,36 @@ pub(super) static ROWS: [Row; 9] = [
             refers_later("view_dependencies.dependencies[].table.table_full_name", "table", Holds::Name),
             refers("view_dependencies.dependencies[].function.function_full_name", "function", Holds::Name),
             refers_later("table_constraints[].foreign_key_constraint.parent_table", "table", Holds::Name),
-            refers_later("pipeline_id", "pipeline", Holds::Key),
             OWNER_USER,
             OWNER_GROUP,
             OWNER_PRINCIPAL,
         ],
         builtin: &[],
         restore: Restore {
-            layer: 4,
-            adopt_by: "full_name",
-            create: sql(
-                "CREATE {table_or_view} {full_name} {columns} {using} {partitioned_by} {comment} {properties} {location} {as}",
-            ),
-            update: sql("ALTER {table_or_view} {full_name} {change}"),
-            delete: sql("DROP {table_or_view} IF EXISTS {full_name}"),
+            layer: 6,
+            adopt_by: &["full_name"],
+            create: sql("CREATE {sort} {full_name} {columns} {clauses} {as}"),
+            update: alter("CREATE OR REPLACE {sort} {full_name} {columns} {clauses} {as}"),
+            delete: rest("DELETE", "/api/2.1/unity-catalog/tables/{full_name}", Shape::Empty),
+            find: reads("/api/2.1/unity-catalog/tables/{full_name}"),
+            owner: Some(("owner", sql("ALTER {sort} {full_name} OWNER TO {owner}"))),
+            left: &[
+                ("table_type", "FOREIGN", "its remote database has it: it appears with the foreign catalog"),
+                (
+                    "table_type",
+                    "EXTERNAL_FOREIGN",
+                    "its remote database has it: it appears with the foreign catalog",
+                ),
+                ("table_type", "MANAGED_SHALLOW_CLONE", "a clone is made again from what it was cloned of"),
+                ("table_type", "EXTERNAL_SHALLOW_CLONE", "a clone is made again from what it was cloned of"),
+            ],
+            made_by: Some(("pipeline_id", "pipeline")),
+            assigned_where: &[(
+                "storage_location",
+                "table_type",
+                &["MANAGED", "VIEW", "METRIC_VIEW", "MATERIALIZED_VIEW", "STREAMING_TABLE"],
+            )],
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -549,8 +723,8 @@ pub(super) static ROWS: [Row; 9] = [
         ],
         builtin: &[],
         restore: Restore {
-            layer: 4,
-            adopt_by: "full_name",
+            layer: 6,
+            adopt_by: &["full_name"],
             create: rest(
                 "POST",
                 "/api/2.1/unity-catalog/volumes",
@@ -563,12 +737,15 @@ pub(super) static ROWS: [Row; 9] = [
                     "comment",
                 ]),
             ),
-            update: rest(
-                "PATCH",
-                "/api/2.1/unity-catalog/volumes/{full_name}",
-                Shape::Only(&["comment", "owner"]),
-            ),
-            delete: rest("DELETE", "/api/2.1/unity-catalog/volumes/{full_name}", Shape::Empty),
+            update: rest("PATCH", "/api/2.1/unity-catalog/volumes/{full_name}", Shape::Only(&["comment"])),
+            delete: rest("DELETE", "/api/2.1/unity-catalog/volumes/{full_name}?force=true", Shape::Empty),
+            find: reads("/api/2.1/unity-catalog/volumes/{full_name}"),
+            owner: Some((
+                "owner",
+                rest("PATCH", "/api/2.1/unity-catalog/volumes/{full_name}", Shape::Only(&["owner"])),
+            )),
+            assigned_where: &[("storage_location", "volume_type", &["MANAGED"])],
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,

@@ -5,6 +5,18 @@ use super::row::*;
 
 const ADMIN: &str = "workspace admin";
 
+/// The pool decides what machines are.
+const IN_A_POOL: &[(&str, &[&str])] = &[(
+    "instance_pool_id",
+    &[
+        "node_type_id",
+        "driver_node_type_id",
+        "enable_elastic_disk",
+        "disk_spec",
+        "worker_node_type_flexibility",
+    ],
+)];
+
 /// See the module.
 pub(super) static ROWS: [Row; 4] = [
     Row {
@@ -89,11 +101,16 @@ pub(super) static ROWS: [Row; 4] = [
             why: "made by a job, a pipeline or a warehouse for itself: what made it is captured",
         }],
         restore: Restore {
-            layer: 6,
-            adopt_by: "cluster_name",
+            layer: 8,
+            adopt_by: &["cluster_name"],
             create: rest("POST", "/api/2.1/clusters/create", Shape::Whole),
-            update: rest("POST", "/api/2.1/clusters/edit", Shape::Whole),
-            delete: rest("POST", "/api/2.1/clusters/permanent-delete", Shape::Only(&["cluster_id"])),
+            update: rest("POST", "/api/2.1/clusters/edit", Shape::Keyed(&Shape::Whole)),
+            delete: rest("POST", "/api/2.1/clusters/permanent-delete", Shape::Keyed(&Shape::Empty)),
+            then: &[rest("POST", "/api/2.0/libraries/install", Shape::Keyed(&Shape::Libraries))],
+            // Clusters can only be made running.
+            stop: Some(rest("POST", "/api/2.1/clusters/delete", Shape::Keyed(&Shape::Empty))),
+            instead: IN_A_POOL,
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -147,11 +164,14 @@ pub(super) static ROWS: [Row; 4] = [
             why: "policies of the built-in families are in every workspace: found by name and edited",
         }],
         restore: Restore {
-            layer: 6,
-            adopt_by: "name",
+            layer: 8,
+            adopt_by: &["name"],
             create: rest("POST", "/api/2.0/policies/clusters/create", Shape::Whole),
-            update: rest("POST", "/api/2.0/policies/clusters/edit", Shape::Whole),
-            delete: rest("POST", "/api/2.0/policies/clusters/delete", Shape::Only(&["policy_id"])),
+            update: rest("POST", "/api/2.0/policies/clusters/edit", Shape::Keyed(&Shape::Whole)),
+            delete: rest("POST", "/api/2.0/policies/clusters/delete", Shape::Keyed(&Shape::Empty)),
+            // The definition of a family's policy is the server's.
+            instead: &[("policy_family_id", &["definition"])],
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -185,14 +205,14 @@ pub(super) static ROWS: [Row; 4] = [
             assigned("created_at", "set by the server"),
             assigned("updated_by", "set by the server"),
             volatile("updated_at", "the content tells whether it changed"),
-            held("enabled", "a bad script stops every cluster from starting"),
+            held("enabled", Passive::Off, "a bad script stops every cluster from starting"),
         ],
         sets: &[],
         references: &[],
         builtin: &[],
         restore: Restore {
-            layer: 5,
-            adopt_by: "name",
+            layer: 7,
+            adopt_by: &["name"],
             create: rest(
                 "POST",
                 "/api/2.0/global-init-scripts",
@@ -204,6 +224,9 @@ pub(super) static ROWS: [Row; 4] = [
                 Shape::Only(&["name", "script", "enabled", "position"]),
             ),
             delete: rest("DELETE", "/api/2.0/global-init-scripts/{script_id}", Shape::Empty),
+            // A position that is taken moves the others.
+            in_order: Some("position"),
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -229,17 +252,18 @@ pub(super) static ROWS: [Row; 4] = [
             volatile("state", "whether it is in use now"),
             volatile("stats", "how many machines it holds now"),
             volatile("status", "whether its machines start now"),
-            held("min_idle_instances", "idle machines would start, and cost, at once"),
+            held("min_idle_instances", Passive::Zero, "idle machines would start, and cost, at once"),
         ],
         sets: &["preloaded_spark_versions"],
         references: &[refers("preloaded_docker_images[].basic_auth.*", "secret_scope", Holds::Within)],
         builtin: &[],
         restore: Restore {
-            layer: 6,
-            adopt_by: "instance_pool_name",
+            layer: 8,
+            adopt_by: &["instance_pool_name"],
             create: rest("POST", "/api/2.0/instance-pools/create", Shape::Whole),
-            update: rest("POST", "/api/2.0/instance-pools/edit", Shape::Whole),
-            delete: rest("POST", "/api/2.0/instance-pools/delete", Shape::Only(&["instance_pool_id"])),
+            update: rest("POST", "/api/2.0/instance-pools/edit", Shape::Keyed(&Shape::Whole)),
+            delete: rest("POST", "/api/2.0/instance-pools/delete", Shape::Keyed(&Shape::Empty)),
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,

@@ -42,10 +42,12 @@ pub(super) static ROWS: [Row; 4] = [
         builtin: &[],
         restore: Restore {
             layer: 2,
-            adopt_by: "name",
-            create: rest("PATCH", "/api/2.0/preview/scim/v2/{under}/{id}", Shape::Only(PRINCIPAL_FIELDS)),
-            update: rest("PATCH", "/api/2.0/preview/scim/v2/{under}/{id}", Shape::Only(PRINCIPAL_FIELDS)),
-            delete: rest("PATCH", "/api/2.0/preview/scim/v2/{under}/{id}", Shape::Only(PRINCIPAL_FIELDS)),
+            adopt_by: &["name"],
+            create: rest("PATCH", "/api/2.0/preview/scim/v2/{under}/{id}", Shape::Scim(PRINCIPAL_FIELDS)),
+            update: rest("PATCH", "/api/2.0/preview/scim/v2/{under}/{id}", Shape::Scim(PRINCIPAL_FIELDS)),
+            delete: nothing("what a principal is entitled to goes with the principal"),
+            find: Find::Carried,
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -104,10 +106,12 @@ pub(super) static ROWS: [Row; 4] = [
         }],
         restore: Restore {
             layer: 1,
-            adopt_by: "displayName",
+            adopt_by: &["displayName"],
             create: rest("POST", GROUPS, Shape::Only(&["displayName", "externalId", "schemas"])),
-            update: rest("PATCH", "/api/2.0/preview/scim/v2/Groups/{id}", Shape::Only(&["members"])),
+            update: rest("PATCH", "/api/2.0/preview/scim/v2/Groups/{id}", Shape::Scim(&["externalId"])),
             delete: rest("DELETE", "/api/2.0/preview/scim/v2/Groups/{id}", Shape::Empty),
+            then: &[rest("PATCH", "/api/2.0/preview/scim/v2/Groups/{id}", Shape::Scim(&["members"]))],
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -152,7 +156,7 @@ pub(super) static ROWS: [Row; 4] = [
         builtin: &[],
         restore: Restore {
             layer: 0,
-            adopt_by: "applicationId",
+            adopt_by: &["displayName"],
             create: rest(
                 "POST",
                 PRINCIPALS,
@@ -161,9 +165,11 @@ pub(super) static ROWS: [Row; 4] = [
             update: rest(
                 "PATCH",
                 "/api/2.0/preview/scim/v2/ServicePrincipals/{id}",
-                Shape::Only(&["displayName", "active", "externalId"]),
+                Shape::Scim(&["displayName", "active", "externalId"]),
             ),
             delete: rest("DELETE", "/api/2.0/preview/scim/v2/ServicePrincipals/{id}", Shape::Empty),
+            alias: Some("applicationId"),
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,
@@ -200,7 +206,7 @@ pub(super) static ROWS: [Row; 4] = [
         builtin: &[],
         restore: Restore {
             layer: 0,
-            adopt_by: "userName",
+            adopt_by: &["userName"],
             create: rest(
                 "POST",
                 USERS,
@@ -217,9 +223,10 @@ pub(super) static ROWS: [Row; 4] = [
             update: rest(
                 "PATCH",
                 "/api/2.0/preview/scim/v2/Users/{id}",
-                Shape::Only(&["displayName", "active", "externalId"]),
+                Shape::Scim(&["displayName", "name", "emails", "active", "externalId"]),
             ),
             delete: rest("DELETE", "/api/2.0/preview/scim/v2/Users/{id}", Shape::Empty),
+            ..PLAIN
         },
         permission: ADMIN,
         scope: Scope::Shared,

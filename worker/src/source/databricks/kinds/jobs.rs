@@ -3,6 +3,9 @@
 use super::super::families::{JOBS, PIPELINES};
 use super::row::*;
 
+/// Two pipelines may have one name.
+const TWINS: &[(&str, bool)] = &[("allow_duplicate_names", true)];
+
 /// See the module.
 pub(super) static ROWS: [Row; 2] = [
     Row {
@@ -41,15 +44,16 @@ pub(super) static ROWS: [Row; 2] = [
             assigned("job_id", "given by the server"),
             assigned("created_time", "set by the server"),
             assigned("creator_user_name", "set by the server"),
+            assigned("run_as_owner", "made of run_as"),
             assigned("run_as_user_name", "made of run_as"),
             assigned("settings.format", "says how many tasks the server counts"),
             assigned("settings.edit_mode", "a copy of a bundle's job would be locked"),
             assigned("settings.deployment", "a copy of a bundle's job would be locked"),
             volatile("effective_budget_policy_id", "worked out by the server"),
             volatile("trigger_state", "changes with every trigger"),
-            held("settings.schedule.pause_status", "the job would start by itself"),
-            held("settings.continuous.pause_status", "the job would start by itself"),
-            held("settings.trigger.pause_status", "the job would start by itself"),
+            held("settings.schedule.pause_status", Passive::Paused, "the job would start by itself"),
+            held("settings.continuous.pause_status", Passive::Paused, "the job would start by itself"),
+            held("settings.trigger.pause_status", Passive::Paused, "the job would start by itself"),
         ],
         sets: &[
             "settings.tasks[].depends_on",
@@ -131,11 +135,16 @@ pub(super) static ROWS: [Row; 2] = [
             why: "the platform made it for another object and makes it again with that",
         }],
         restore: Restore {
-            layer: 8,
-            adopt_by: "settings.name",
+            layer: 10,
+            adopt_by: &["settings.name"],
             create: rest("POST", "/api/2.2/jobs/create", Shape::Of("settings")),
-            update: rest("POST", "/api/2.2/jobs/reset", Shape::Under("new_settings")),
-            delete: rest("POST", "/api/2.2/jobs/delete", Shape::Only(&["job_id"])),
+            update: rest(
+                "POST",
+                "/api/2.2/jobs/reset",
+                Shape::Keyed(&Shape::Renamed(&[("settings", "new_settings")])),
+            ),
+            delete: rest("POST", "/api/2.2/jobs/delete", Shape::Keyed(&Shape::Empty)),
+            ..PLAIN
         },
         permission: "workspace admin, or CAN_VIEW on every job",
         scope: Scope::Work,
@@ -182,7 +191,7 @@ pub(super) static ROWS: [Row; 2] = [
             volatile("latest_updates", "a history of runs"),
             volatile("state", "whether it runs now"),
             volatile("effective_budget_policy_id", "worked out by the server"),
-            held("spec.continuous", "it would start by itself"),
+            held("spec.continuous", Passive::Off, "it would start by itself"),
         ],
         sets: &["spec.notifications[].email_recipients", "spec.notifications[].alerts"],
         references: &[
@@ -206,11 +215,16 @@ pub(super) static ROWS: [Row; 2] = [
         ],
         builtin: &[],
         restore: Restore {
-            layer: 8,
-            adopt_by: "name",
-            create: rest("POST", "/api/2.0/pipelines", Shape::Of("spec")),
-            update: rest("PUT", "/api/2.0/pipelines/{pipeline_id}", Shape::Of("spec")),
+            layer: 10,
+            adopt_by: &["name"],
+            create: rest("POST", "/api/2.0/pipelines", Shape::Merged("spec", &["run_as"], TWINS)),
+            update: rest(
+                "PUT",
+                "/api/2.0/pipelines/{pipeline_id}",
+                Shape::Merged("spec", &["run_as"], TWINS),
+            ),
             delete: rest("DELETE", "/api/2.0/pipelines/{pipeline_id}", Shape::Empty),
+            ..PLAIN
         },
         permission: "workspace admin, or CAN_VIEW on every pipeline",
         scope: Scope::Shared,

@@ -17,8 +17,8 @@ mod workspace;
 use lakehold_proto::ids::Kind;
 
 pub use row::{
-    Access, Builtin, Call, Carries, Class, Content, FieldRule, Get, Holds, Is, List, One, Reference, Restore,
-    Row, Scope, Shape, Stamp, Treat, When, Write,
+    Access, Builtin, Call, Carries, Class, Content, FieldRule, Find, Get, Holds, Is, List, One, Passive,
+    Reference, Restore, Row, Scope, Shape, Stamp, Treat, When, Write,
 };
 
 /// When the vendor's pages were last compared with the table.

@@ -87,7 +87,7 @@ pub fn text(value: &Value, path: &str) -> Option<String> {
     }
 }
 
-/// Removes what is at `path`. Does not reach into JSON strings.
+/// Removes what is at `path`.
 pub fn remove(value: &mut Value, path: &str) {
     if let Some((last, steps)) = steps(path).split_last() {
         change(value, steps, &mut |parent| match (last, parent) {
@@ -101,13 +101,48 @@ pub fn remove(value: &mut Value, path: &str) {
     }
 }
 
-/// Sorts the arrays at `path` by the canonical form of their elements. Does not reach into JSON strings.
+/// Sorts the arrays at `path` by the canonical form of their elements.
 pub fn sort(value: &mut Value, path: &str) {
     change(value, &steps(path), &mut |set| {
         if let Value::Array(items) = set {
             items.sort_by_cached_key(lakehold_proto::format::canonical_json);
         }
     });
+}
+
+/// Hands every value at `path` to `act`, which may change it. A document inside a string is written anew if it changed.
+pub fn rewrite(value: &mut Value, path: &str, act: &mut impl FnMut(&mut Value)) {
+    change(value, &steps(path), act);
+}
+
+/// Takes away every null at `path`, and what stood for it alone: the element of the innermost list around it, else the
+/// members that are empty without it.
+pub fn prune(value: &mut Value, path: &str) {
+    prune_at(value, &steps(path));
+}
+
+/// Whether something was taken away that no list has made up for.
+fn prune_at(value: &mut Value, steps: &[Step<'_>]) -> bool {
+    let Some((step, rest)) = steps.split_first() else { return value.is_null() };
+    match (step, value) {
+        (Step::Member(name), Value::Object(members)) => {
+            let Some(member) = members.get_mut(*name) else { return false };
+            let hit = prune_at(member, rest);
+            if hit && (member.is_null() || member.as_object().is_some_and(serde_json::Map::is_empty)) {
+                members.shift_remove(*name);
+            }
+            hit
+        }
+        (Step::Each, Value::Array(items)) => {
+            items.retain_mut(|item| !prune_at(item, rest));
+            false
+        }
+        (Step::Any, Value::Object(members)) => {
+            members.retain(|_, member| !prune_at(member, rest));
+            false
+        }
+        _ => false,
+    }
 }
 
 fn change(value: &mut Value, steps: &[Step<'_>], act: &mut impl FnMut(&mut Value)) {
@@ -121,6 +156,14 @@ fn change(value: &mut Value, steps: &[Step<'_>], act: &mut impl FnMut(&mut Value
         (Step::Each, Value::Array(items)) => items.iter_mut().for_each(|item| change(item, rest, act)),
         (Step::Any, Value::Object(members)) => {
             members.values_mut().for_each(|member| change(member, rest, act));
+        }
+        (Step::Json, Value::String(text)) => {
+            let Ok(before) = serde_json::from_str::<Value>(text) else { return };
+            let mut inner = before.clone();
+            change(&mut inner, rest, act);
+            if inner != before {
+                *text = inner.to_string();
+            }
         }
         _ => {}
     }

@@ -219,7 +219,18 @@ pub enum Class {
     /// Compared by the name of what it points to. Every [`Reference`] is one; a rule is only for those to no kind of ours.
     Reference,
     /// Changed by a passive restore, so that nothing starts by itself.
-    Held,
+    Held(Passive),
+}
+
+/// What a held field is set to, so that nothing starts by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passive {
+    /// `PAUSED`
+    Paused,
+    /// `0`
+    Zero,
+    /// `false`
+    Off,
 }
 
 /// A field that points to another item.
@@ -286,14 +297,80 @@ pub enum Treat {
 pub struct Restore {
     /// The layer: items of lower layers come first. Within a layer references decide.
     pub layer: u8,
-    /// The field by which an item that is there already is found.
-    pub adopt_by: &'static str,
+    /// The fields that together are its natural key: by them an item that is there already is found.
+    pub adopt_by: &'static [&'static str],
     /// Makes one.
     pub create: Write,
     /// Changes one into what the snapshot has.
     pub update: Write,
     /// Takes one away.
     pub delete: Write,
+    /// What else is set once it is there, whether it was made or changed.
+    pub then: &'static [Write],
+    /// Stops what making it started.
+    pub stop: Option<Write>,
+    /// How one is found that may have been made while nobody heard the answer, and the key of one whose answer has none.
+    pub find: Find,
+    /// The field that says whose it is and the call that sets it, where its permissions do not.
+    pub owner: Option<(&'static str, Write)>,
+    /// Fields that the server refuses beside another: where the first is, the others are left out.
+    pub instead: &'static [(&'static str, &'static [&'static str])],
+    /// The field by which items are made one after the other, where their order matters.
+    pub in_order: Option<&'static str>,
+    /// What it needs of a cloud: an item with one of these fields is made only in that cloud.
+    pub clouds: &'static [(&'static str, &'static str)],
+    /// What a person must give that no API gives back: a field (empty for every item) and what it is.
+    pub by_hand: &'static [(&'static str, &'static str)],
+    /// A field without which it comes back as an item of a plainer kind, by this call.
+    pub plainly: Option<(&'static str, &'static str, Write)>,
+    /// The field that holds another id by which it is referred to, or the place within which others lie.
+    pub alias: Option<&'static str>,
+    /// A field without which it comes back as less, and how.
+    pub lesser: &'static [(&'static str, &'static str)],
+    /// Items that are never made by themselves: a field, what it says of them, and who makes them.
+    pub left: &'static [(&'static str, &'static str, &'static str)],
+    /// The field that names the item which makes it, and that item's kind.
+    pub made_by: Option<(&'static str, &'static str)>,
+    /// Fields that are the server's where another field says so.
+    pub assigned_where: &'static [(&'static str, &'static str, &'static [&'static str])],
+}
+
+/// What most rows do not need.
+pub(super) const PLAIN: Restore = Restore {
+    layer: 0,
+    adopt_by: &[],
+    create: nothing(""),
+    update: nothing(""),
+    delete: nothing(""),
+    then: &[],
+    stop: None,
+    find: Find::Listed,
+    owner: None,
+    instead: &[],
+    in_order: None,
+    clouds: &[],
+    by_hand: &[],
+    plainly: None,
+    alias: None,
+    lesser: &[],
+    left: &[],
+    made_by: None,
+    assigned_where: &[],
+};
+
+/// How an item of the target is found by its natural key.
+#[derive(Clone, Copy, Debug)]
+pub enum Find {
+    /// Among all that are listed.
+    Listed,
+    /// The same, and its name is its key.
+    Named,
+    /// By the status of its path in the workspace tree.
+    Status,
+    /// By a call for one item.
+    Read(One),
+    /// It has the key of what carries it.
+    Carried,
 }
 
 /// A call that changes something.
@@ -303,13 +380,18 @@ pub enum Write {
     Rest {
         /// `POST`, `PUT`, `PATCH` or `DELETE`.
         method: &'static str,
-        /// The path; `{field}` stands for a field of the target's item.
+        /// The path; `{field}` stands for a field of the target's item. What stands behind a `?` is sent as parameters.
         path: &'static str,
         /// The body.
         body: Shape,
     },
     /// A SQL statement; `{field}` stands for a quoted identifier or a rendered clause.
     Sql {
+        /// The statement.
+        statement: &'static str,
+    },
+    /// As [`Write::Sql`] for what is made of a query; what holds data is altered where it stands.
+    Alter {
         /// The statement.
         statement: &'static str,
     },
@@ -333,8 +415,26 @@ pub enum Shape {
     Under(&'static str),
     /// Only these fields of the item.
     Only(&'static [&'static str]),
+    /// These fields, and what else is always sent.
+    With(&'static [&'static str], &'static [(&'static str, bool)]),
+    /// The value of the first field, and these of the item beside it, and what else is always sent.
+    Merged(&'static str, &'static [&'static str], &'static [(&'static str, bool)]),
+    /// Only these fields, under other names.
+    Renamed(&'static [(&'static str, &'static str)]),
+    /// Only these fields as the value of one field, and beside it the list of them.
+    Masked(&'static str, &'static [&'static str]),
+    /// These fields as a SCIM patch that replaces them.
+    Scim(&'static [&'static str]),
+    /// Fields of the item's content, which is a JSON document.
+    Content(&'static [&'static str]),
+    /// The libraries in the item's content.
+    Libraries,
+    /// Another shape, and the key of the target's item in its own field.
+    Keyed(&'static Shape),
     /// The item's content as base64 in `content`, beside its path and form.
     Import,
+    /// The item's content as it is.
+    Raw,
 }
 
 /// Whether `--scope shared` takes a kind.
@@ -364,8 +464,8 @@ pub(super) const fn assigned(path: &'static str, why: &'static str) -> FieldRule
     FieldRule { path, class: Class::Assigned, why }
 }
 
-pub(super) const fn held(path: &'static str, why: &'static str) -> FieldRule {
-    FieldRule { path, class: Class::Held, why }
+pub(super) const fn held(path: &'static str, to: Passive, why: &'static str) -> FieldRule {
+    FieldRule { path, class: Class::Held(to), why }
 }
 
 pub(super) const fn refers(path: &'static str, kind: &'static str, holds: Holds) -> Reference {
@@ -382,6 +482,10 @@ pub(super) const fn rest(method: &'static str, path: &'static str, body: Shape) 
 
 pub(super) const fn sql(statement: &'static str) -> Write {
     Write::Sql { statement }
+}
+
+pub(super) const fn alter(statement: &'static str) -> Write {
+    Write::Alter { statement }
 }
 
 pub(super) const fn nothing(why: &'static str) -> Write {

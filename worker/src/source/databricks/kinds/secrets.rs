@@ -31,10 +31,21 @@ pub(super) static ROWS: [Row; 1] = [Row {
     builtin: &[],
     restore: Restore {
         layer: 2,
-        adopt_by: "name",
-        create: rest("POST", "/api/2.0/secrets/scopes/create", Shape::Whole),
+        adopt_by: &["name"],
+        create: rest(
+            "POST",
+            "/api/2.0/secrets/scopes/create",
+            Shape::Renamed(&[
+                ("name", "scope"),
+                ("backend_type", "scope_backend_type"),
+                ("keyvault_metadata", "backend_azure_keyvault"),
+            ]),
+        ),
         update: nothing("a scope is nothing but its name, its keys and its permissions"),
-        delete: rest("POST", "/api/2.0/secrets/scopes/delete", Shape::Only(&["name"])),
+        delete: rest("POST", "/api/2.0/secrets/scopes/delete", Shape::Renamed(&[("name", "scope")])),
+        find: Find::Named,
+        clouds: &[("keyvault_metadata", "azure")],
+        ..PLAIN
     },
     permission: "workspace admin, or READ on every secret scope",
     scope: Scope::Shared,

@@ -41,7 +41,7 @@ pub(super) static ROWS: [Row; 5] = [
             volatile("evaluation.state", "of its last evaluation"),
             volatile("evaluation.last_evaluated_at", "of its last evaluation"),
             volatile("effective_run_as", "worked out by the server"),
-            held("schedule.pause_status", "it would evaluate by itself"),
+            held("schedule.pause_status", Passive::Paused, "it would evaluate by itself"),
         ],
         sets: &["evaluation.notification.subscriptions"],
         references: &[
@@ -53,11 +53,12 @@ pub(super) static ROWS: [Row; 5] = [
         ],
         builtin: &[],
         restore: Restore {
-            layer: 7,
-            adopt_by: "display_name",
+            layer: 9,
+            adopt_by: &["parent_path", "display_name"],
             create: rest("POST", "/api/2.0/alerts", Shape::Whole),
-            update: rest("PATCH", "/api/2.0/alerts/{id}", Shape::Whole),
-            delete: rest("DELETE", "/api/2.0/alerts/{id}", Shape::Empty),
+            update: rest("PATCH", "/api/2.0/alerts/{id}?update_mask=*", Shape::Whole),
+            delete: rest("DELETE", "/api/2.0/alerts/{id}?purge=true", Shape::Empty),
+            ..PLAIN
         },
         permission: "workspace admin",
         scope: Scope::Shared,
@@ -118,8 +119,8 @@ pub(super) static ROWS: [Row; 5] = [
         ],
         builtin: &[],
         restore: Restore {
-            layer: 7,
-            adopt_by: "path",
+            layer: 9,
+            adopt_by: &["path"],
             create: rest(
                 "POST",
                 "/api/2.0/lakeview/dashboards",
@@ -131,6 +132,12 @@ pub(super) static ROWS: [Row; 5] = [
                 Shape::Only(&["display_name", "warehouse_id", "serialized_dashboard"]),
             ),
             delete: rest("DELETE", "/api/2.0/lakeview/dashboards/{dashboard_id}", Shape::Empty),
+            then: &[rest(
+                "POST",
+                "/api/2.0/lakeview/dashboards/{dashboard_id}/published",
+                Shape::Content(&["warehouse_id", "embed_credentials"]),
+            )],
+            ..PLAIN
         },
         permission: "workspace admin, or CAN_READ on every dashboard",
         scope: Scope::Shared,
@@ -179,11 +186,31 @@ pub(super) static ROWS: [Row; 5] = [
         ],
         builtin: &[],
         restore: Restore {
-            layer: 7,
-            adopt_by: "display_name",
+            layer: 9,
+            adopt_by: &["parent_path", "display_name"],
             create: rest("POST", "/api/2.0/sql/alerts", Shape::Under("alert")),
-            update: rest("PATCH", "/api/2.0/sql/alerts/{id}", Shape::Under("alert")),
+            update: rest(
+                "PATCH",
+                "/api/2.0/sql/alerts/{id}",
+                Shape::Masked(
+                    "alert",
+                    &[
+                        "display_name",
+                        "query_id",
+                        "condition",
+                        "custom_subject",
+                        "custom_body",
+                        "notify_on_ok",
+                        "seconds_to_retrigger",
+                    ],
+                ),
+            ),
             delete: rest("DELETE", "/api/2.0/sql/alerts/{id}", Shape::Empty),
+            owner: Some((
+                "owner_user_name",
+                rest("PATCH", "/api/2.0/sql/alerts/{id}", Shape::Masked("alert", &["owner_user_name"])),
+            )),
+            ..PLAIN
         },
         permission: "workspace admin",
         scope: Scope::Shared,
@@ -234,11 +261,34 @@ pub(super) static ROWS: [Row; 5] = [
         ],
         builtin: &[],
         restore: Restore {
-            layer: 7,
-            adopt_by: "display_name",
+            layer: 9,
+            adopt_by: &["parent_path", "display_name"],
             create: rest("POST", "/api/2.0/sql/queries", Shape::Under("query")),
-            update: rest("PATCH", "/api/2.0/sql/queries/{id}", Shape::Under("query")),
+            update: rest(
+                "PATCH",
+                "/api/2.0/sql/queries/{id}",
+                Shape::Masked(
+                    "query",
+                    &[
+                        "display_name",
+                        "query_text",
+                        "warehouse_id",
+                        "catalog",
+                        "schema",
+                        "parameters",
+                        "tags",
+                        "run_as_mode",
+                        "apply_auto_limit",
+                        "description",
+                    ],
+                ),
+            ),
             delete: rest("DELETE", "/api/2.0/sql/queries/{id}", Shape::Empty),
+            owner: Some((
+                "owner_user_name",
+                rest("PATCH", "/api/2.0/sql/queries/{id}", Shape::Masked("query", &["owner_user_name"])),
+            )),
+            ..PLAIN
         },
         permission: "workspace admin",
         scope: Scope::Shared,
@@ -283,11 +333,14 @@ pub(super) static ROWS: [Row; 5] = [
             why: "every new workspace has one",
         }],
         restore: Restore {
-            layer: 6,
-            adopt_by: "name",
+            layer: 8,
+            adopt_by: &["name"],
             create: rest("POST", "/api/2.0/sql/warehouses", Shape::Whole),
             update: rest("POST", "/api/2.0/sql/warehouses/{id}/edit", Shape::Whole),
             delete: rest("DELETE", "/api/2.0/sql/warehouses/{id}", Shape::Empty),
+            // Warehouses can only be made running.
+            stop: Some(rest("POST", "/api/2.0/sql/warehouses/{id}/stop", Shape::Empty)),
+            ..PLAIN
         },
         permission: "workspace admin",
         scope: Scope::Shared,

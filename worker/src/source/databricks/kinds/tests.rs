@@ -71,7 +71,7 @@ fn every_field_occurs_in_the_fixture() {
         row.sets.iter().for_each(|set| need(set));
         row.references.iter().for_each(|reference| need(reference.path));
         row.builtin.iter().for_each(|builtin| need(builtin.path));
-        need(row.restore.adopt_by);
+        row.restore.adopt_by.iter().for_each(|field| need(field));
         row.within.into_iter().for_each(&mut need);
         if let Some(carries) = row.carries {
             carries.fields.iter().for_each(|field| need(field));
@@ -136,13 +136,17 @@ fn every_reason_is_given() {
         if let Stamp::None { why } = row.stamp {
             assert!(!why.is_empty(), "{}", row.name);
         }
-        for write in [row.restore.create, row.restore.update, row.restore.delete] {
+        let Restore { create, update, delete, then, stop, owner, .. } = row.restore;
+        let more = then.iter().copied().chain(stop).chain(owner.map(|(_, write)| write));
+        for write in [create, update, delete].into_iter().chain(more) {
             match write {
                 Write::Rest { method, path, .. } => {
                     assert!(["POST", "PUT", "PATCH", "DELETE"].contains(&method), "{}: {method}", row.name);
                     assert!(path.starts_with("/api/"), "{}: {path}", row.name);
                 }
-                Write::Sql { statement } => assert!(statement.contains("{full_name}"), "{}", row.name),
+                Write::Sql { statement } | Write::Alter { statement } => {
+                    assert!(statement.contains("{full_name}"), "{}", row.name);
+                }
                 Write::Nothing { why } => assert!(!why.is_empty(), "{}", row.name),
             }
         }

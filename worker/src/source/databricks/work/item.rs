@@ -12,18 +12,18 @@ use super::{Work, shallow};
 
 /// An item as a listing shows it.
 #[derive(Debug)]
-pub(super) struct Item {
+pub(in super::super) struct Item {
     /// What the listing said, in one line.
-    pub(super) raw: Bytes,
+    pub(in super::super) raw: Bytes,
     /// The same, parsed.
-    pub(super) value: Value,
-    pub(super) key: String,
-    pub(super) name: String,
-    pub(super) parent: Option<String>,
+    pub(in super::super) value: Value,
+    pub(in super::super) key: String,
+    pub(in super::super) name: String,
+    pub(in super::super) parent: Option<String>,
     /// What tells that nothing changed, where that can be trusted.
-    pub(super) version: Option<String>,
+    pub(in super::super) version: Option<String>,
     /// Whether the listing showed a key; what has none cannot be told apart from its like.
-    pub(super) identified: bool,
+    pub(in super::super) identified: bool,
 }
 
 /// What the base snapshot has that need not be fetched.
@@ -37,7 +37,7 @@ pub(super) struct Reuse {
 
 impl Item {
     /// Reads what a listing of `row` shows. What cannot be read gets a key made of its bytes.
-    pub(super) fn read(row: &Row, raw: Bytes) -> Self {
+    pub(in super::super) fn read(row: &Row, raw: Bytes) -> Self {
         let value = shallow::read(&raw);
         let first = |fields: &[&str]| {
             fields.iter().filter_map(|field| path::text(&value, field)).find(|text| !text.is_empty())
@@ -66,7 +66,7 @@ impl Item {
     }
 
     /// The rule by which it is left out, if there is one.
-    pub(super) fn skipped(&self, row: &'static Row) -> Option<&'static Builtin> {
+    pub(in super::super) fn skipped(&self, row: &'static Row) -> Option<&'static Builtin> {
         row.builtin.iter().filter(|builtin| builtin.treat == Treat::Skip).find(|builtin| {
             path::text(&self.value, builtin.path).is_some_and(|text| match builtin.is {
                 Is::OneOf(these) => these.contains(&text.as_str()),
@@ -93,7 +93,7 @@ impl Item {
     ///
     /// # Errors
     /// `Unavailable` when the listing lacks a field that the call needs.
-    pub(super) fn call(&self, one: &One) -> Result<Request> {
+    pub(in super::super) fn call(&self, one: &One) -> Result<Request> {
         let lookup = |slot: &str| path::text(&self.value, slot);
         let mut request = Request::get(one.family, fill(one.path, true, lookup)?);
         for (name, value) in one.query {
@@ -107,7 +107,11 @@ impl Item {
 ///
 /// # Errors
 /// `Unavailable` when a slot has no value.
-pub(super) fn fill(template: &str, encode: bool, lookup: impl Fn(&str) -> Option<String>) -> Result<String> {
+pub(in super::super) fn fill(
+    template: &str,
+    encode: bool,
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Result<String> {
     let mut filled = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, behind)) = rest.split_once('{') {
@@ -125,7 +129,7 @@ pub(super) fn fill(template: &str, encode: bool, lookup: impl Fn(&str) -> Option
 }
 
 /// A path of the workspace tree without the prefix `/Workspace`, which the API writes or not as it likes.
-pub(super) fn canonical_path(path: &str) -> &str {
+pub(in super::super) fn canonical_path(path: &str) -> &str {
     match path.strip_prefix("/Workspace") {
         Some("") => "/",
         Some(rest) if rest.starts_with('/') => rest,

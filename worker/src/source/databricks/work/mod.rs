@@ -29,6 +29,7 @@ use lakehold_proto::plan::EnvPlan;
 use lakehold_proto::task::{Assignment, Shard};
 
 pub(super) use compare::comparable;
+pub(super) use item::{Item, canonical_path, fill};
 pub(super) use paths::Paths;
 
 use super::client::Client;

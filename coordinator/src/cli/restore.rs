@@ -1,0 +1,604 @@
+//! `lakehold restore`: what may be typed; the plan for people; what a restore came to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use lakehold_proto::address::Address;
+use lakehold_proto::config::{Protection, parse_strictly};
+use lakehold_proto::fault::{Class, Fault, FaultRecord, Result};
+use lakehold_proto::ids::{EnvName, Kind, RunId, SnapshotId};
+use lakehold_proto::manifest::{Manifest, SnapshotState};
+use lakehold_proto::restore::{Crossing, Mapping};
+use lakehold_proto::store::{Key, identity};
+use serde::Serialize;
+
+use super::attend::{Attended, attend};
+use super::confirm::Confirmation;
+use super::{Context, exit};
+use crate::output::{Format, age, count, document, name_line, print, say, shown};
+use crate::restore::document::{Document, Summary};
+use crate::restore::planner::{Action, Ask, Planned};
+use crate::restore::select::Wanted;
+use crate::restore::{self, Prepared, Request, Restore};
+use crate::running::Running;
+use crate::snapshot::find::Found;
+use crate::snapshot::{index, page, read_at};
+
+const EXAMPLES: &str = "\
+Examples:
+  lakehold restore prod --to dr                        what it would take; changes nothing
+  lakehold restore prod@2026-08-01 --to prod --item 'job/nightly-*' --with-dependencies --apply
+  lakehold restore prod --to dr --map map.yaml --out plan.json
+  lakehold restore apply plan.json                     carries out what was saved, unless dr has moved since
+  lakehold restore undo dr                             takes the latest restore into dr back
+  lakehold restore prod --to dr --apply --resume       goes on with one that was interrupted
+
+A mapping says what is called otherwise in the target:
+  principals: {ada@old.example: ada@new.example, etl-team: data-team}
+  email_domains: {old.example: new.example}
+  node_types: {i3.xlarge: Standard_DS3_v2}
+  instance_profiles: {'arn:aws:iam::1:instance-profile/a': 'arn:aws:iam::2:instance-profile/a'}
+  storage: {'s3://lake': 'abfss://lake@account.dfs.core.windows.net'}
+
+Exit codes: 0 done, or a plan without shortcomings; 3 some items failed; 4 the plan has degraded or blocked items;
+8 a plan would change something (--exit-code)";
+
+/// Items of one sort that are told; the rest is counted.
+const TOLD: usize = 40;
+/// Fields that are told of one item.
+const FIELDS: usize = 6;
+
+/// What may be typed behind `restore`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct RestoreArgs {
+    /// Carry out a saved plan, or take a restore back
+    #[command(subcommand)]
+    pub command: Option<RestoreCommand>,
+    /// The snapshot to bring back: ENV, ENV@WHEN
+    #[arg(required = true)]
+    pub from: Option<Address>,
+    /// The environment to bring it back into
+    #[arg(long, value_name = "ENV", required = true)]
+    pub to: Option<EnvName>,
+    /// Only these items: KIND/NAME, KIND/PATTERN with * and ?, KIND/#KEY; may be given several times
+    #[arg(long = "item", value_name = "ITEM")]
+    pub items: Vec<String>,
+    /// Only this kind; may be given several times
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
+    pub kinds: Vec<String>,
+    /// Only what lies here in the workspace tree; may be given several times
+    #[arg(long = "path", value_name = "GLOB")]
+    pub paths: Vec<String>,
+    /// What these items refer to, too
+    #[arg(long)]
+    pub with_dependencies: bool,
+    /// What is called otherwise in the target (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub map: Option<PathBuf>,
+    /// Leave schedules, triggers and idle machines as they were, where otherwise nothing starts by itself in another workspace
+    #[arg(long)]
+    pub active: bool,
+    /// Leave out what can only be made running: clusters and warehouses
+    #[arg(long)]
+    pub no_compute: bool,
+    /// Change also what source and target share, where --item names it
+    #[arg(long, requires = "items")]
+    pub shared: bool,
+    /// Take away what the snapshot does not have, of what was asked for
+    #[arg(long)]
+    pub delete_extra: bool,
+    /// Save the plan here
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// End with exit code 8 when the plan would change something
+    #[arg(long, conflicts_with = "apply")]
+    pub exit_code: bool,
+    /// How it is carried out.
+    #[command(flatten)]
+    pub applying: Applying,
+}
+
+/// How a plan is carried out.
+#[derive(Clone, Debug, Args)]
+pub struct Applying {
+    /// Carry the plan out
+    #[arg(long)]
+    pub apply: bool,
+    /// Carry it out although some items come back as less, and without what is blocked
+    #[arg(long)]
+    pub allow_degraded: bool,
+    /// Go on with the unfinished restore into that environment
+    #[arg(long)]
+    pub resume: bool,
+    /// Answers given beforehand.
+    #[command(flatten)]
+    pub confirmation: Confirmation,
+}
+
+/// What else there is.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RestoreCommand {
+    /// Carry out a saved plan; refused when the target has moved since
+    Apply {
+        /// What `--out` saved
+        plan: PathBuf,
+        /// How it is carried out.
+        #[command(flatten)]
+        applying: Applying,
+    },
+    /// Take a restore back: what it made goes, what it changed becomes what it was
+    Undo {
+        /// The environment: the latest restore into it
+        environment: EnvName,
+        /// That restore, by the first digits of its id, instead of the latest
+        #[arg(long, value_name = "ID")]
+        id: Option<String>,
+        /// How it is carried out.
+        #[command(flatten)]
+        applying: Applying,
+    },
+}
+
+pub(super) async fn run(args: RestoreArgs, context: &Context) -> Result<u8> {
+    let store = identity::open(&*context.store).await?.store;
+    let running = Running::start(&context.settings.config, context.place(), Some(&store)).await?;
+    let ended = match args.command.clone() {
+        None => plan_and_apply(&args, &running, context).await,
+        Some(RestoreCommand::Apply { plan, applying }) => {
+            apply_saved(&plan, &applying, &running, context).await
+        }
+        Some(RestoreCommand::Undo { environment, id, applying }) => {
+            undo(&environment, id.as_deref(), &applying, &running, context).await
+        }
+    };
+    running.close().await;
+    ended
+}
+
+async fn plan_and_apply(args: &RestoreArgs, running: &Running, context: &Context) -> Result<u8> {
+    let (Some(from), Some(target)) = (&args.from, &args.to) else {
+        return Err(Fault::new(
+            Class::Config,
+            "restore.what",
+            "restore",
+            "it names no snapshot and no environment",
+        ));
+    };
+    let restore = Restore { backup: &running.backup };
+    if args.applying.resume {
+        return resume(target, running, context).await;
+    }
+    let ask = ask_of(args, target, context)?;
+    let request = request(context.snapshot(from).await?, target, ask, context)?;
+    attend(running, context, "restore", async |attended| {
+        let prepared = looked_at(&attended, &restore, &request).await?;
+        if let Some(out) = &args.out {
+            save(out, &prepared.document)?;
+        }
+        finish(&attended, &restore, prepared, &args.applying, args.exit_code, context).await
+    })
+    .await
+}
+
+/// Plans again, and carries out only what was saved.
+async fn apply_saved(path: &Path, applying: &Applying, running: &Running, context: &Context) -> Result<u8> {
+    let shown = path.display().to_string();
+    let text = std::fs::read(path).map_err(|e| {
+        Fault::new(Class::Config, "restore.plan", format!("read {shown}"), e)
+            .hint("make it with `lakehold restore … --out FILE`")
+    })?;
+    let saved = Document::read(&shown, &text)?;
+    let from = &saved.from;
+    let key = Key::manifest(&from.environment, &from.time, from.snapshot);
+    let (manifest, hash) = read_at(&*context.store, &key).await?;
+    if hash != from.manifest {
+        let detail = format!("{key} is not the snapshot that the plan was made of");
+        return Err(Fault::new(Class::Integrity, "restore.other-snapshot", format!("read {shown}"), detail));
+    }
+    let restore = Restore { backup: &running.backup };
+    let request = request(Found { manifest, hash }, &saved.target, saved.ask.clone(), context)?;
+    attend(running, context, "restore", async |attended| {
+        let prepared = looked_at(&attended, &restore, &request).await?;
+        if prepared.document.digest != saved.digest {
+            return Err(moved(&saved, &prepared.document));
+        }
+        let applying = Applying { apply: true, ..applying.clone() };
+        finish(&attended, &restore, prepared, &applying, false, context).await
+    })
+    .await
+}
+
+async fn undo(
+    environment: &EnvName,
+    id: Option<&str>,
+    applying: &Applying,
+    running: &Running,
+    context: &Context,
+) -> Result<u8> {
+    let restore = Restore { backup: &running.backup };
+    if applying.resume {
+        return resume(environment, running, context).await;
+    }
+    let record = find_record(context, environment, id).await?;
+    let (warehouse, share) = of_target(context, environment)?;
+    attend(running, context, "undo a restore", async |attended| {
+        let prepared = attended
+            .watch(vec![(environment.clone(), None)], async |view, stop| {
+                restore.plan_undo(&record, warehouse, share, view, stop).await
+            })
+            .await?;
+        finish(&attended, &restore, prepared, applying, false, context).await
+    })
+    .await
+}
+
+async fn resume(target: &EnvName, running: &Running, context: &Context) -> Result<u8> {
+    let restore = Restore { backup: &running.backup };
+    attend(running, context, "restore", async |attended| {
+        let ready = restore.resume(target).await?;
+        if !context.quiet {
+            say(&format!("resuming {} of {}", ready.plan.run, ready.plan.created));
+        }
+        let environments = crate::backup::progress::expected(&ready.plan);
+        let record = attended
+            .watch(environments, async |view, stop| restore.carry_out(ready, view, stop).await)
+            .await?;
+        tell(&Report::of(context, &record, None).await?, context.output)
+    })
+    .await
+}
+
+/// The record of a restore into an environment: the latest, or the one whose id begins so.
+async fn find_record(context: &Context, environment: &EnvName, id: Option<&str>) -> Result<Manifest> {
+    let absent = |detail: String| {
+        Fault::new(Class::Absent, "restore.absent", format!("find a restore into {environment}"), detail)
+            .hint("`lakehold runs` lists what was done")
+    };
+    for key in restore::records(&*context.store, environment).await?.into_iter().rev() {
+        let (record, _) = read_at(&*context.store, &key).await?;
+        if id.is_none_or(|id| record.snapshot.starts_with(id) || record.run.id.starts_with(id)) {
+            return Ok(record);
+        }
+    }
+    Err(absent(
+        id.map_or_else(|| "there was none".into(), |id| format!("none has an id that begins with {id}")),
+    ))
+}
+
+async fn looked_at(attended: &Attended<'_>, restore: &Restore<'_>, request: &Request) -> Result<Prepared> {
+    attended
+        .watch(vec![(request.target.clone(), None)], async |view, stop| {
+            restore.plan(request, view, stop).await
+        })
+        .await
+}
+
+/// Shows the plan, and carries it out where that is asked for, allowed and confirmed.
+async fn finish(
+    attended: &Attended<'_>,
+    restore: &Restore<'_>,
+    prepared: Prepared,
+    applying: &Applying,
+    exit_code: bool,
+    context: &Context,
+) -> Result<u8> {
+    let plan = &prepared.document;
+    if !applying.apply {
+        match context.output {
+            Format::Table => print(&render(plan, false))?,
+            Format::Name => print(&addresses(plan))?,
+            format => document(format, plan)?,
+        }
+        return Ok(match plan.summary {
+            summary if summary.is_short() && !applying.allow_degraded => exit::SHORT,
+            summary if exit_code && summary.changes() > 0 => exit::DIFFERENCE,
+            _ => exit::COMPLETE,
+        });
+    }
+    if plan.summary.is_short() && !applying.allow_degraded {
+        say(&render(plan, true));
+        let detail = format!("{} degraded and {} blocked items", plan.summary.degraded, plan.summary.blocked);
+        say(&format!(
+            "not carried out: the plan has {detail}; add --allow-degraded to carry it out without what is blocked"
+        ));
+        return Ok(exit::SHORT);
+    }
+    if plan.summary.changes() == 0 {
+        if context.output == Format::Table {
+            print(&format!("{}\n", summary_line(&plan.summary)))?;
+        } else {
+            document(context.output, plan)?;
+        }
+        return Ok(exit::COMPLETE);
+    }
+    if !context.quiet {
+        say(&render(plan, true));
+    }
+    let given = context.settings.config.environments.get(&plan.target);
+    let mut protection = given.map_or(Protection::Confirm, |given| given.protection);
+    let what = format!("This changes {}.", plan.target);
+    if plan.ask.shared {
+        protection = Protection::TypedName;
+    } else if plan.summary.delete > 0 && protection == Protection::None {
+        protection = Protection::Confirm;
+    }
+    applying.confirmation.ask(&plan.target, protection, &what)?;
+    let ready = restore.open(&prepared).await?;
+    let environments = crate::backup::progress::expected(&ready.plan);
+    let record =
+        attended.watch(environments, async |view, stop| restore.carry_out(ready, view, stop).await).await?;
+    tell(&Report::of(context, &record, Some(&prepared.document)).await?, context.output)
+}
+
+fn moved(saved: &Document, now: &Document) -> Fault {
+    let place = |item: &Planned| (item.kind.clone(), item.key.clone());
+    let before: BTreeMap<_, _> = saved.items.iter().map(|item| (place(item), item)).collect();
+    let differ = |item: &&Planned| before.get(&place(item)).is_none_or(|before| *before != *item);
+    let some: Vec<_> = now
+        .items
+        .iter()
+        .filter(differ)
+        .take(5)
+        .map(|item| format!("{}/{}", item.kind, shown(&item.name)))
+        .collect();
+    let detail = format!(
+        "{} has moved since: {}",
+        saved.target,
+        if some.is_empty() { "items are gone".into() } else { some.join(", ") }
+    );
+    Fault::new(Class::Conflict, "restore.moved", "carry out a saved plan", detail)
+        .hint("plan again, read it, and apply that; nothing was changed")
+}
+
+fn ask_of(args: &RestoreArgs, target: &EnvName, context: &Context) -> Result<Ask> {
+    let mapping = match &args.map {
+        Some(path) => read_mapping(path)?,
+        None => Mapping::default(),
+    };
+    let (warehouse, _) = of_target(context, target)?;
+    Ok(Ask {
+        wanted: Wanted {
+            items: args.items.clone(),
+            kinds: args.kinds.iter().map(Kind::named).collect(),
+            paths: args.paths.clone(),
+            with_dependencies: args.with_dependencies,
+        },
+        crossing: Crossing { passive: !args.active, mapping, ..Crossing::default() },
+        shared: args.shared,
+        no_compute: args.no_compute,
+        delete_extra: args.delete_extra,
+        warehouse,
+    })
+}
+
+/// The warehouse for SQL, and the share of the limits, of an environment.
+fn of_target(context: &Context, target: &EnvName) -> Result<(Option<String>, f64)> {
+    let Some(given) = context.settings.config.environments.get(target) else {
+        let detail = format!("{target} is not configured, so nothing can be brought back into it");
+        let known: Vec<_> = context.settings.config.environments.keys().map(EnvName::as_str).collect();
+        return Err(Fault::new(
+            Class::Config,
+            "environment.unknown",
+            format!("find environment {target}"),
+            detail,
+        )
+        .hint(format!("known: {}", known.join(", "))));
+    };
+    let warehouse = given.databricks.as_ref().and_then(|databricks| databricks.restore_warehouse.clone());
+    Ok((warehouse, given.limits.share * given.limits.factor))
+}
+
+fn request(from: Found, target: &EnvName, ask: Ask, context: &Context) -> Result<Request> {
+    let (_, share) = of_target(context, target)?;
+    Ok(Request { from, target: target.clone(), ask, share })
+}
+
+fn read_mapping(path: &Path) -> Result<Mapping> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Fault::new(Class::Config, "map.unreadable", format!("read {}", path.display()), e))?;
+    let mapping: Mapping = parse_strictly(path, &text)?;
+    mapping.check()?;
+    Ok(mapping)
+}
+
+fn save(path: &Path, plan: &Document) -> Result<()> {
+    let failed = |e: &dyn std::fmt::Display| {
+        Fault::new(Class::Unavailable, "restore.save", format!("write {}", path.display()), e)
+    };
+    let body = serde_json::to_vec_pretty(plan).map_err(|e| failed(&e))?;
+    std::fs::write(path, body).map_err(|e| failed(&e))?;
+    say(&format!("saved {}: `lakehold restore apply {}` carries it out", path.display(), path.display()));
+    Ok(())
+}
+
+fn addresses(plan: &Document) -> String {
+    let comes = |item: &&Planned| !matches!(item.action, Action::Unchanged | Action::Shared);
+    let line =
+        |item: &Planned| format!("{}\n", name_line(&format!("{}:{}/{}", plan.target, item.kind, item.name)));
+    plan.items.iter().filter(comes).map(line).collect()
+}
+
+/// The plan for people. `short` leaves out fields.
+fn render(plan: &Document, short: bool) -> String {
+    let from = &plan.from;
+    let mut text = format!(
+        "{}@{} ({}) -> {}{}\n",
+        from.environment,
+        from.snapshot.short(),
+        from.time,
+        plan.target,
+        if plan.ask.crossing.passive { ", passive: nothing starts by itself" } else { "" }
+    );
+    let sorts = [
+        (Action::Create, "+"),
+        (Action::Replace, "~"),
+        (Action::Adopt, "~"),
+        (Action::Delete, "-"),
+        (Action::Blocked, "!"),
+        (Action::Left, "?"),
+    ];
+    for (action, sign) in sorts {
+        let items: Vec<_> = plan.items.iter().filter(|item| item.action == action).collect();
+        for item in items.iter().take(TOLD) {
+            text += &format!("  {sign} {}/{}{}\n", item.kind, shown(&item.name), remark(item));
+            for change in item.changes.iter().take(if short { 0 } else { FIELDS }) {
+                text += &format!("      {}\n", super::diff::field_line(change));
+            }
+        }
+        if items.len() > TOLD {
+            text +=
+                &format!("  {sign} … and {} more to {} (all: -o json)\n", items.len() - TOLD, action.word());
+        }
+    }
+    let by_hand: Vec<_> = plan.items.iter().filter(|item| !item.by_hand.is_empty()).collect();
+    if !by_hand.is_empty() {
+        text += "\nA person must see to:\n";
+        for item in by_hand.iter().take(TOLD) {
+            for what in &item.by_hand {
+                text += &format!("  {}/{}: {}\n", item.kind, shown(&item.name), shown(what));
+            }
+        }
+        if by_hand.len() > TOLD {
+            text += &format!("  … and {} more items (all: -o json)\n", by_hand.len() - TOLD);
+        }
+    }
+    let calls: u64 = plan.estimate.calls.values().sum();
+    if calls > 0 {
+        let time = age(jiff::SignedDuration::from_secs(plan.estimate.seconds.ceil() as i64));
+        text +=
+            &format!("\nAbout {} calls, at least {time} at the rates that the API allows.\n", count(calls));
+    }
+    text + &format!("{}\n", summary_line(&plan.summary))
+}
+
+fn remark(item: &Planned) -> String {
+    let mut remarks = Vec::new();
+    if item.action == Action::Adopt {
+        remarks.push("the target has one of this name".to_owned());
+    }
+    remarks.extend(item.why.iter().map(|why| shown(why).into_owned()));
+    remarks.extend(item.degraded.iter().map(|why| format!("degraded: {}", shown(why))));
+    if item.starts && item.action == Action::Create {
+        remarks.push("starts when it is made, and is stopped at once".into());
+    }
+    if remarks.is_empty() { String::new() } else { format!("  {}", remarks.join("; ")) }
+}
+
+/// As Terraform tells it.
+fn summary_line(summary: &Summary) -> String {
+    let Summary { create, replace, adopt, unchanged, shared, left, blocked, delete, degraded, .. } = *summary;
+    let mut told = vec![
+        format!("{} to create", count(create)),
+        format!("{} to replace", count(replace)),
+        format!("{} to adopt", count(adopt)),
+        format!("{} to delete", count(delete)),
+        format!("{} unchanged", count(unchanged)),
+    ];
+    let more = [(shared, "shared"), (left, "left to others"), (degraded, "degraded"), (blocked, "blocked")];
+    told.extend(more.into_iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{} {word}", count(n))));
+    format!("Plan: {}.", told.join(", "))
+}
+
+/// What a restore came to.
+#[derive(Clone, Debug, Serialize)]
+struct Report {
+    schema: &'static str,
+    /// The run.
+    run: RunId,
+    /// Its record.
+    record: SnapshotId,
+    target: EnvName,
+    state: SnapshotState,
+    /// Steps that were carried out.
+    steps: u64,
+    /// Those that failed.
+    failed: u64,
+    /// Seconds from the plan to the record: the measured recovery time.
+    seconds: f64,
+    calls: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    planned: Option<Summary>,
+    failures: Vec<Failure>,
+}
+
+/// One step that failed.
+#[derive(Clone, Debug, Serialize)]
+struct Failure {
+    kind: Kind,
+    name: String,
+    act: String,
+    fault: FaultRecord,
+}
+
+impl Report {
+    async fn of(context: &Context, record: &Manifest, planned: Option<&Document>) -> Result<Self> {
+        let totals = record.totals();
+        let mut failures = Vec::new();
+        for named in &record.pages {
+            for named in page(&*context.store, named).await?.indexes {
+                for entry in index(&*context.store, &named).await?.entries {
+                    let act = entry.key.split_once('/').map_or("", |(act, _)| act).to_owned();
+                    failures.extend(entry.gaps.iter().map(|gap| Failure {
+                        kind: named.kind.clone(),
+                        name: entry.name.clone(),
+                        act: act.clone(),
+                        fault: gap.fault.clone(),
+                    }));
+                }
+            }
+        }
+        let took = record.run.committed.duration_since(record.run.planned);
+        Ok(Self {
+            schema: "lakehold.restore/v1",
+            run: record.run.id,
+            record: record.snapshot,
+            target: record.environment.clone(),
+            state: record.state,
+            steps: totals.items,
+            failed: totals.gaps + totals.unlisted,
+            seconds: took.as_secs_f64().max(0.0),
+            calls: record.run.figures.calls_made(),
+            planned: planned.map(|plan| plan.summary),
+            failures,
+        })
+    }
+}
+
+fn tell(report: &Report, output: Format) -> Result<u8> {
+    match output {
+        Format::Table => {
+            let time = age(jiff::SignedDuration::from_secs(report.seconds.round() as i64));
+            let mut text = format!(
+                "restored into {}: {} steps, {} failed, {} calls, in {time}\n",
+                report.target,
+                count(report.steps),
+                count(report.failed),
+                count(report.calls)
+            );
+            for failure in report.failures.iter().take(TOLD) {
+                let Failure { kind, name, act, fault } = failure;
+                text += &format!(
+                    "  ! {act} {kind}/{}: {} [{}]\n",
+                    shown(name),
+                    shown(&fault.message),
+                    fault.code
+                );
+            }
+            if report.failures.len() > TOLD {
+                text += &format!("  … and {} more (all: -o json)\n", report.failures.len() - TOLD);
+            }
+            text += &format!(
+                "{}  record {}; take it back: lakehold restore undo {}\n",
+                report.run,
+                report.record.short(),
+                report.target
+            );
+            print(&text)?;
+        }
+        Format::Name => print(&format!("{}\n", report.record))?,
+        format => document(format, report)?,
+    }
+    Ok(if report.failed > 0 { exit::PARTIAL } else { exit::COMPLETE })
+}

@@ -1,0 +1,416 @@
+//! Restore: look at the target, decide, print; and, when asked to, carry it out.
+//!
+//! A restore is a run like any other: its plan names, stage by stage, the steps that are to be done; workers do them; what
+//! became of each is the run's record, which lies beside the snapshots and is written once. The target is looked at by a
+//! scoped backup: what is about to be replaced is in the store before anything is changed, and `undo` brings it back.
+//! **Twice** is once: the second plan finds everything as it should be. **A target that moved** since a plan was saved is
+//! told by planning again.
+
+pub mod document;
+pub mod planner;
+pub mod select;
+pub mod side;
+pub mod stages;
+pub mod undo;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use futures::TryStreamExt as _;
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::ids::{EnvName, Kind, RunId, SnapshotId, TraceId};
+use lakehold_proto::manifest::Manifest;
+use lakehold_proto::plan::{EnvPlan, PLAN_SCHEMA, Plan, Selection};
+use lakehold_proto::restore::{Restoring, SnapshotRef, Step};
+use lakehold_proto::store::{Key, SharedStore, Store};
+use lakehold_proto::task::{Bucket, Shard, TaskSpec, Verb};
+use lakehold_worker::capture::Listing;
+use lakehold_worker::configured::blueprint;
+use lakehold_worker::source::blueprint::Blueprint;
+use tokio::sync::watch;
+
+use crate::backup::{Backup, Ended, Planned as ReadyRun, Request as Look};
+use crate::engine::drive::EnvEnd;
+use crate::engine::view::RunView;
+use crate::plan::{TIME_FORMAT, WINDOW};
+use crate::snapshot::find::Found;
+use crate::snapshot::{index, page, read_at};
+use document::{Document, Head};
+use planner::{Ask, Decisions, IdMap, decide};
+use side::Side;
+
+/// Steps of one task, about.
+const STEPS: usize = 40;
+/// Earlier restores that are looked into for what items became.
+const LOOK_BACK: usize = 20;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What is brought back.
+    pub from: Found,
+    /// Where to.
+    pub target: EnvName,
+    /// Which of it, and how. What the two environments decide (clouds, same workspace) is filled in.
+    pub ask: Ask,
+    /// The part of each limit that the target lets us have.
+    pub share: f64,
+}
+
+/// A restore that is decided.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The document.
+    pub document: Document,
+    /// What is done, by stage and kind.
+    pub steps: BTreeMap<(u16, Kind), Vec<Step>>,
+    /// The target, as it was looked at.
+    pub before: Manifest,
+}
+
+/// The verb.
+#[derive(Clone, Copy, Debug)]
+pub struct Restore<'a> {
+    /// What carries runs out.
+    pub backup: &'a Backup,
+}
+
+impl Restore<'_> {
+    fn store(&self) -> &SharedStore {
+        &self.backup.engine.store
+    }
+
+    /// Looks at the target and decides. Changes nothing in the target.
+    ///
+    /// # Errors
+    /// What keeps the target from being looked at; `Denied` when we are no administrator of it; `Config` when what was asked
+    /// for is not in the snapshot; `Integrity` when a body that is needed is damaged.
+    pub async fn plan(
+        &self,
+        request: &Request,
+        view: &RunView,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Prepared> {
+        let from = &request.from.manifest;
+        let blueprint = blueprint(&from.source)?;
+        let from = Side::read(self.store(), from.clone(), blueprint).await?;
+        let kinds = kinds_to_look_at(&from, request, blueprint)?;
+        let before = self.look(&request.target, kinds, view, stop).await?;
+        let (before, hash) = read_at(&**self.store(), &before.key()).await?;
+        may_change(&before)?;
+        let known = self.id_map(&from.manifest.environment, &request.target).await?;
+        let to = Side::read(self.store(), before.clone(), blueprint).await?;
+        let mut ask = request.ask.clone();
+        cross(&mut ask, &from.manifest, &before);
+        let decisions = decide(self.store(), blueprint, &from, &to, &ask, &known).await?;
+        if !decisions.unmet.is_empty() {
+            let snapshot = format!("{}@{}", from.manifest.environment, from.manifest.snapshot.short());
+            return Err(planner::nothing_met(&decisions.unmet, &snapshot));
+        }
+        Ok(self.prepared(request, ask, decisions, before, hash, blueprint))
+    }
+
+    fn prepared(
+        &self,
+        request: &Request,
+        ask: Ask,
+        decisions: Decisions,
+        before: Manifest,
+        hash: lakehold_proto::ids::Hash,
+        blueprint: &dyn Blueprint,
+    ) -> Prepared {
+        let head = Head {
+            created: self.backup.engine.clock.now(),
+            from: named(&request.from.manifest, request.from.hash),
+            target: request.target.clone(),
+            before: named(&before, hash),
+        };
+        let document = Document::new(head, ask, &decisions, blueprint, request.share);
+        Prepared { document, steps: decisions.steps, before }
+    }
+
+    /// A scoped snapshot of an environment as it is now.
+    ///
+    /// # Errors
+    /// What keeps it from being taken; `Unavailable` when it has gaps that would make a decision a guess.
+    pub async fn look(
+        &self,
+        environment: &EnvName,
+        kinds: Vec<Kind>,
+        view: &RunView,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Manifest> {
+        let selection = Selection { look: true, kinds, ..Selection::default() };
+        let look = Look { environments: vec![environment.clone()], selection, ..Look::default() };
+        let planned = self.backup.plan(&look).await?;
+        let ended = self.backup.carry_out(planned, view, stop).await?;
+        let manifest = the_one(ended, environment)?;
+        Ok(manifest)
+    }
+
+    /// What items became in earlier restores from one environment into another, the latest first.
+    async fn id_map(&self, from: &EnvName, target: &EnvName) -> Result<IdMap> {
+        let store = &**self.store();
+        let mut map = IdMap::new();
+        for key in records(store, target).await?.into_iter().rev().take(LOOK_BACK) {
+            let Ok((record, _)) = read_at(store, &key).await else { continue };
+            let of_it = record.restore.as_ref().is_some_and(|restored| restored.from.environment == *from);
+            if !of_it {
+                continue;
+            }
+            for (kind, key, became) in became(store, &record).await? {
+                map.entry((kind, key)).or_insert(became);
+            }
+        }
+        Ok(map)
+    }
+
+    /// Makes the run of a restore that is decided. Its steps are in the store; nothing has begun.
+    ///
+    /// # Errors
+    /// The store's; `lock.held` when somebody is at work on the target.
+    pub async fn open(&self, prepared: &Prepared) -> Result<ReadyRun> {
+        let engine = &self.backup.engine;
+        let (now, document) = (engine.clock.now(), &prepared.document);
+        let (run, target) = (RunId::new(now), &document.target);
+        let mut roots = Vec::new();
+        for ((stage, kind), steps) in &prepared.steps {
+            roots.extend(tasks(self.store(), run, *stage, kind, steps).await?);
+        }
+        let before = &prepared.before;
+        let plan = EnvPlan {
+            environment: target.clone(),
+            source: before.source.clone(),
+            pool: self.backup.pools.get(target).cloned().unwrap_or_else(|| "default".into()),
+            snapshot: SnapshotId::new(now),
+            time: now.strftime(TIME_FORMAT).to_string(),
+            base: None,
+            selection: Selection::default(),
+            excluded: BTreeMap::new(),
+            probe: before.probe.clone(),
+            roots,
+            window: WINDOW,
+            estimate: lakehold_proto::plan::Estimate {
+                items: Some(document.summary.changes()),
+                calls: document.estimate.calls.clone(),
+                seconds: Some(document.estimate.seconds),
+            },
+            restore: Some(Box::new(Restoring {
+                from: document.from.clone(),
+                before: document.before.clone(),
+                crossing: document.ask.crossing.clone(),
+                warehouse: document.ask.warehouse.clone(),
+            })),
+        };
+        let plan = Plan {
+            schema: PLAN_SCHEMA.into(),
+            run,
+            verb: Verb::Restore,
+            created: now,
+            trace: TraceId::random(),
+            tags: Vec::new(),
+            environments: vec![plan],
+        };
+        self.backup.ready(plan).await
+    }
+
+    /// Carries a restore out, and returns its record.
+    ///
+    /// # Errors
+    /// Those after which nothing can go on; the run can be resumed after each of them.
+    pub async fn carry_out(
+        &self,
+        ready: ReadyRun,
+        view: &RunView,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Manifest> {
+        let Some(target) = ready.plan.environments.first().map(|planned| planned.environment.clone()) else {
+            return Err(Fault::new(
+                Class::Bug,
+                "restore.no-target",
+                "carry out a restore",
+                "it has no target",
+            ));
+        };
+        let ended = self.backup.carry_out(ready, view, stop).await?;
+        the_one(ended, &target)
+    }
+
+    /// The unfinished restore into an environment, ready to be gone on with.
+    ///
+    /// # Errors
+    /// `Absent` when there is none; the store's.
+    pub async fn resume(&self, target: &EnvName) -> Result<ReadyRun> {
+        let left = crate::backup::unfinished::left(&**self.store(), &mut BTreeSet::new()).await?;
+        let of_it = |plan: &Plan| {
+            plan.verb == Verb::Restore
+                && plan.environments.iter().any(|planned| planned.environment == *target)
+        };
+        let Some(left) = left.into_iter().find(|left| !left.cancelled && of_it(&left.plan)) else {
+            let detail = format!("the store has no unfinished restore into {target}");
+            return Err(Fault::new(Class::Absent, "run.nothing-to-resume", "resume a restore", detail)
+                .hint("leave out --resume to plan a new one: what is there already is left as it is"));
+        };
+        self.backup.ready(left.plan).await
+    }
+}
+
+/// The kinds of the target that have to be known: those asked for, and all that they may refer to.
+fn kinds_to_look_at(from: &Side, request: &Request, blueprint: &dyn Blueprint) -> Result<Vec<Kind>> {
+    let wanted = &request.ask.wanted;
+    let select = select::Select::new(wanted)?;
+    if wanted.items.is_empty() && wanted.kinds.is_empty() && wanted.paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut kinds: BTreeSet<Kind> = BTreeSet::new();
+    for item in &from.items {
+        if !kinds.contains(&item.kind) && select.takes(&item.kind, item.entry()) {
+            kinds.insert(item.kind.clone());
+        }
+    }
+    let mut open: Vec<_> = kinds.iter().cloned().collect();
+    while let Some(kind) = open.pop() {
+        for neighbour in blueprint.neighbours(&kind) {
+            if kinds.insert(neighbour.clone()) && wanted.with_dependencies {
+                open.push(neighbour);
+            }
+        }
+    }
+    let known: BTreeSet<_> = from.manifest.kinds.iter().map(|report| report.kind.clone()).collect();
+    Ok(kinds.intersection(&known).cloned().collect())
+}
+
+/// Only an administrator sees all that is there; what is not seen would be made a second time.
+fn may_change(before: &Manifest) -> Result<()> {
+    let identity = &before.probe.identity;
+    if identity.admin == Some(false) {
+        let detail = format!("{} is not an administrator of {}", identity.name, before.environment);
+        return Err(Fault::new(Class::Denied, "restore.not-admin", "plan a restore", detail)
+            .hint("lists shown to others are silently short, and what is not seen would be made twice: add it to the group admins"));
+    }
+    if before.gaps() > 0 {
+        let kinds = before.kinds.iter().filter(|kind| kind.counts.gaps + kind.counts.unlisted > 0);
+        let kinds: Vec<_> = kinds.map(|kind| kind.kind.to_string()).collect();
+        let detail = format!("not all of {} could be read: {}", before.environment, kinds.join(", "));
+        return Err(Fault::new(Class::Unavailable, "restore.blind", "look at the target", detail).hint(
+            format!(
+                "see why: lakehold ls {}@{} --gaps; what cannot be seen would be made twice",
+                before.environment,
+                before.snapshot.short()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn cross(ask: &mut Ask, from: &Manifest, to: &Manifest) {
+    const WORKSPACE: &str = "workspace_id";
+    const CLOUD: &str = "cloud";
+    let fact = |manifest: &Manifest, name: &str| manifest.probe.facts.get(name).cloned();
+    let same = match (fact(from, WORKSPACE), fact(to, WORKSPACE)) {
+        (Some(a), Some(b)) => a == b,
+        _ => from.environment == to.environment,
+    };
+    ask.crossing.same = same;
+    ask.crossing.passive &= !same;
+    ask.crossing.restorer = Some(to.probe.identity.name.clone()).filter(|name| !name.is_empty());
+    ask.crossing.from_cloud = fact(from, CLOUD);
+    ask.crossing.to_cloud = fact(to, CLOUD);
+}
+
+fn named(manifest: &Manifest, hash: lakehold_proto::ids::Hash) -> SnapshotRef {
+    SnapshotRef {
+        environment: manifest.environment.clone(),
+        snapshot: manifest.snapshot,
+        time: manifest.time.clone(),
+        manifest: hash,
+    }
+}
+
+fn the_one(mut ended: Ended, environment: &EnvName) -> Result<Manifest> {
+    match ended.environments.remove(environment) {
+        Some(EnvEnd::Committed(manifest)) => Ok(*manifest),
+        Some(EnvEnd::Nothing(fault) | EnvEnd::Unfinished(fault) | EnvEnd::Cancelled(fault)) => Err(fault),
+        None => Err(Fault::new(Class::Bug, "restore.no-end", "carry out a run", "it ended without a word")),
+    }
+}
+
+/// The tasks of one stage and kind: each a bucket of its steps, by the hash of their names, so that twins are in one.
+async fn tasks(
+    store: &SharedStore,
+    run: RunId,
+    stage: u16,
+    kind: &Kind,
+    steps: &[Step],
+) -> Result<Vec<TaskSpec>> {
+    // Steps that have an order stay in one task.
+    let ordered = steps.windows(2).any(|pair| (pair[0].act, &pair[0].key) > (pair[1].act, &pair[1].key));
+    let of = if ordered { 1 } else { (steps.len().div_ceil(STEPS).next_power_of_two() as u32).min(1024) };
+    let mut listing = Listing::new(Arc::clone(store), run, of);
+    for step in steps {
+        let line = serde_json::to_vec(step)
+            .map_err(|e| Fault::new(Class::Bug, "restore.encode", "write down a step", e))?;
+        listing.push(Bucket::of_key(&step.name, of).index, &line).await?;
+    }
+    let frames = listing.finish(of).await?;
+    let task = |(number, input): (usize, Vec<_>)| TaskSpec {
+        kind: kind.clone(),
+        shard: Shard::whole().cut(Bucket { index: number as u32, of }),
+        stage,
+        yields: vec![kind.clone()].into(),
+        long: false,
+        input,
+    };
+    Ok(frames.into_iter().enumerate().filter(|(_, input)| !input.is_empty()).map(task).collect())
+}
+
+/// The records of the restores into an environment, oldest first.
+///
+/// # Errors
+/// The store's.
+pub async fn records(store: &dyn Store, target: &EnvName) -> Result<Vec<Key>> {
+    let listed = store.list(&Key::restores(target)).map_ok(|listed| listed.key);
+    let mut keys: Vec<_> = listed.try_collect().await?;
+    keys.retain(|key| key.as_str().ends_with("/manifest.json"));
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+/// What items became: kind, key in the snapshot, key in the target.
+async fn became(store: &dyn Store, record: &Manifest) -> Result<Vec<(Kind, String, String)>> {
+    let mut found = Vec::new();
+    for named in &record.pages {
+        for named in page(store, named).await?.indexes {
+            for entry in index(store, &named).await?.entries {
+                let Some((act, key)) = entry.key.split_once('/') else { continue };
+                if let Some(became) = entry.became.filter(|_| matches!(act, "create" | "replace")) {
+                    found.push((named.kind.clone(), key.to_owned(), became));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What a restore made and what it changed: by kind, the keys in the target.
+pub(crate) async fn touched(
+    store: &dyn Store,
+    record: &Manifest,
+) -> Result<HashMap<(Kind, String), &'static str>> {
+    let mut found = HashMap::new();
+    for named in &record.pages {
+        for named in page(store, named).await?.indexes {
+            for entry in index(store, &named).await?.entries {
+                let Some((act, _)) = entry.key.split_once('/') else { continue };
+                let Some(became) = entry.became else { continue };
+                let place = (named.kind.clone(), became);
+                match act {
+                    "create" => _ = found.insert(place, "create"),
+                    "replace" | "access" => _ = found.entry(place).or_insert("replace"),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,846 @@
+//! Decides what is done with each item of a snapshot, from two snapshots alone: the one that is brought back, and the target
+//! as it is now. Reads bodies, changes nothing.
+//!
+//! An item of the target is *it* when an earlier restore made it of this item, or (in the same workspace) when it has its
+//! key, or when it alone has its natural key. What cannot be told apart is blocked, never guessed.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::format::{Role, canonical_json};
+use lakehold_proto::ids::{Hash, Kind};
+use lakehold_proto::restore::{Act, Crossing, Meant, Pointer, Step, StepPart};
+use lakehold_proto::store::SharedStore;
+use lakehold_worker::source::blueprint::{Blueprint, By, Concern, Point, Renamed};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::select::{Select, Wanted};
+use super::side::{Documents, Held, Side};
+use super::stages::{Order, order};
+use crate::diff::{FieldChange, compare};
+
+/// Items looked at together.
+const AT_ONCE: usize = 16;
+/// Fields that are told of one item.
+const FIELDS: usize = 20;
+
+/// What became of each item in earlier restores from one environment into another: source kind and key to target key.
+pub type IdMap = HashMap<(Kind, String), String>;
+
+/// What is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Which items.
+    pub wanted: Wanted,
+    /// How they are changed on the way.
+    pub crossing: Crossing,
+    /// Whether what source and target share may be changed, where it is named.
+    #[serde(default)]
+    pub shared: bool,
+    /// Leave out what can only be made running.
+    #[serde(default)]
+    pub no_compute: bool,
+    /// Take away what the snapshot does not have, of the kinds asked for.
+    #[serde(default)]
+    pub delete_extra: bool,
+    /// The target's warehouse for SQL.
+    #[serde(default)]
+    pub warehouse: Option<String>,
+}
+
+/// What is done with an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// The target does not have it: it is made.
+    Create,
+    /// The target has it, and it differs: it is changed.
+    Replace,
+    /// As `replace`, of an item that no restore made and that has another key: found by its name.
+    Adopt,
+    /// The target has it as it is.
+    Unchanged,
+    /// Source and target share it: left alone.
+    Shared,
+    /// Somebody else makes it.
+    Left,
+    /// It cannot be brought back.
+    Blocked,
+    /// The snapshot does not have it: it is taken away.
+    Delete,
+}
+
+impl Action {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Replace => "replace",
+            Self::Adopt => "adopt",
+            Self::Unchanged => "unchanged",
+            Self::Shared => "shared",
+            Self::Left => "left",
+            Self::Blocked => "blocked",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// One item of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Planned {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name in the snapshot.
+    pub name: String,
+    /// Its key in the snapshot; of what is taken away, in the target.
+    pub key: String,
+    /// What is done with it.
+    pub action: Action,
+    /// Its key in the target, where it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The content the target has of it now: whether it moved since is told by this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<Hash>,
+    /// What it will lack, or be less.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<String>,
+    /// Why it cannot be brought back, or is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What a person must do for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_hand: Vec<String>,
+    /// Whether making it starts it, until it is stopped at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub starts: bool,
+    /// What differs, by part and path: from what the target has to what it gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<FieldChange>,
+}
+
+/// All decisions.
+#[derive(Debug)]
+pub struct Decisions {
+    /// One for each item asked for, in the order of the snapshot; then what is taken away.
+    pub items: Vec<Planned>,
+    /// What is done, by stage and kind.
+    pub steps: BTreeMap<(u16, Kind), Vec<Step>>,
+    /// Words that met no item.
+    pub unmet: Vec<String>,
+}
+
+/// Decides.
+///
+/// # Errors
+/// The store's; `Integrity` when a body that is needed is damaged; `Config` when a pattern is none.
+pub async fn decide(
+    store: &SharedStore,
+    blueprint: &dyn Blueprint,
+    from: &Side,
+    to: &Side,
+    ask: &Ask,
+    known: &IdMap,
+) -> Result<Decisions> {
+    let select = Select::new(&ask.wanted)?;
+    let mut planner = Planner {
+        store,
+        blueprint,
+        from,
+        to,
+        ask,
+        select,
+        matched: vec![None; from.items.len()],
+        sure: vec![false; from.items.len()],
+        twins: vec![Vec::new(); from.items.len()],
+        selected: vec![false; from.items.len()],
+        looks: Vec::new(),
+    };
+    planner.select().await?;
+    planner.pair(known);
+    planner.look().await?;
+    planner.block_what_hangs_on_it();
+    planner.conclude().await
+}
+
+struct Planner<'a> {
+    store: &'a SharedStore,
+    blueprint: &'a dyn Blueprint,
+    from: &'a Side,
+    to: &'a Side,
+    ask: &'a Ask,
+    select: Select<'a>,
+    /// Of each item of the source, the target's item that is it.
+    matched: Vec<Option<usize>>,
+    /// Whether it is known to be it by more than its name.
+    sure: Vec<bool>,
+    /// Of each item of the source, items of the target that have its natural key.
+    twins: Vec<Vec<usize>>,
+    selected: Vec<bool>,
+    looks: Vec<Look>,
+}
+
+/// What was found out about one item that is asked for.
+#[derive(Clone, Debug)]
+struct Look {
+    item: usize,
+    planned: Planned,
+    pointers: Vec<Pointer>,
+    /// Items of the source that it refers to.
+    needs: Vec<usize>,
+    /// Those that it cannot be without.
+    firm: Vec<usize>,
+    /// Whether object or content differ, and whether access does.
+    body: bool,
+    access: bool,
+    order: Option<i64>,
+}
+
+impl Planner<'_> {
+    async fn select(&mut self) -> Result<()> {
+        for (number, item) in self.from.items.iter().enumerate() {
+            self.selected[number] = self.select.takes(&item.kind, item.entry());
+        }
+        if !self.ask.wanted.with_dependencies {
+            return Ok(());
+        }
+        let mut open: Vec<_> = (0..self.selected.len()).filter(|&number| self.selected[number]).collect();
+        while !open.is_empty() {
+            let found = futures::stream::iter(open.iter().map(|&number| self.needs(number)))
+                .buffered(AT_ONCE)
+                .try_collect::<Vec<_>>()
+                .await?;
+            open = found
+                .into_iter()
+                .flatten()
+                .filter(|&needed| !std::mem::replace(&mut self.selected[needed], true))
+                .collect();
+            open.dedup();
+        }
+        Ok(())
+    }
+
+    async fn needs(&self, number: usize) -> Result<Vec<usize>> {
+        let item = &self.from.items[number];
+        let documents = item.documents(self.store, self.blueprint).await?;
+        let points = self.blueprint.points(&item.seen(&documents));
+        // Everybody whom a list of permissions names would be half of the workspace.
+        let wanted = points.iter().filter(|point| !point.principal);
+        Ok(wanted.filter_map(|point| meant(self.from, point)).map(|(needed, ..)| needed).collect())
+    }
+
+    /// Finds each item of the source in the target.
+    fn pair(&mut self, known: &IdMap) {
+        let mut taken = HashSet::new();
+        let crossing = &self.ask.crossing;
+        for (number, item) in self.from.items.iter().enumerate() {
+            let key = &item.entry().key;
+            let mapped = known.get(&(item.kind.clone(), key.clone()));
+            let by_key = if crossing.same { Some(key) } else { mapped };
+            let found = by_key.and_then(|key| self.to.keyed(&item.kind, key));
+            if let Some(found) = found.filter(|found| taken.insert(*found)) {
+                (self.matched[number], self.sure[number]) = (Some(found), true);
+            }
+        }
+        let mut claims: HashMap<(&Kind, String), usize> = HashMap::new();
+        let identity = |item: &Held| self.blueprint.identity_across(&item.kind, &item.identity, crossing);
+        for (number, item) in self.from.items.iter().enumerate() {
+            if self.matched[number].is_none() {
+                *claims.entry((&item.kind, identity(item))).or_default() += 1;
+            }
+        }
+        for (number, item) in self.from.items.iter().enumerate() {
+            let identity = identity(item);
+            let there = self.to.identified(&item.kind, &identity).to_vec();
+            let free: Vec<_> = there.iter().copied().filter(|found| !taken.contains(found)).collect();
+            if self.matched[number].is_none()
+                && let [one] = free.as_slice()
+                && claims.get(&(&item.kind, identity)) == Some(&1)
+            {
+                self.matched[number] = Some(*one);
+                taken.insert(*one);
+            }
+            self.twins[number] =
+                there.into_iter().filter(|found| self.matched[number] != Some(*found)).collect();
+        }
+    }
+
+    async fn look(&mut self) -> Result<()> {
+        let wanted = (0..self.from.items.len()).filter(|&number| self.selected[number]);
+        let looks = futures::stream::iter(wanted.map(|number| self.look_at(number))).buffered(AT_ONCE);
+        let looks: Vec<Look> = looks.try_collect().await?;
+        self.looks = looks;
+        Ok(())
+    }
+
+    async fn look_at(&self, number: usize) -> Result<Look> {
+        let (item, target) =
+            (&self.from.items[number], self.matched[number].map(|found| &self.to.items[found]));
+        let documents = item.documents(self.store, self.blueprint).await?;
+        let there = match target {
+            Some(target) => Some((target, target.documents(self.store, self.blueprint).await?)),
+            None => None,
+        };
+        let there = there.as_ref().map(|(target, documents)| (*target, documents));
+        let seen = item.seen(&documents);
+        let mut look = Look {
+            item: number,
+            planned: Planned {
+                kind: item.kind.clone(),
+                name: item.entry().name.clone(),
+                key: item.entry().key.clone(),
+                action: Action::Unchanged,
+                target: target.map(|target| target.entry().key.clone()),
+                was: target.and_then(|target| target.entry().content),
+                degraded: item.entry().degraded.clone(),
+                why: None,
+                by_hand: Vec::new(),
+                starts: false,
+                changes: Vec::new(),
+            },
+            pointers: Vec::new(),
+            needs: Vec::new(),
+            firm: Vec::new(),
+            body: false,
+            access: false,
+            order: documents.object.as_ref().and_then(|object| self.blueprint.order(&item.kind, object)),
+        };
+        if let Some(why) = self.left_alone(number, &documents) {
+            (look.planned.action, look.planned.why) = why;
+            return Ok(look);
+        }
+        let meanings = self.meanings(&self.blueprint.points(&seen), &mut look);
+        let mut rename = |point: &Point| meanings.get(point).cloned().unwrap_or(Renamed::Same);
+        let crossing = &self.ask.crossing;
+        let mut across = |role: Role, document: &Option<Value>| {
+            document
+                .clone()
+                .map(|document| self.blueprint.portable(&item.kind, role, document, crossing, &mut rename))
+        };
+        let object = across(Role::Object, &documents.object);
+        let content = across(Role::Content, &documents.content);
+        let access = across(Role::Permissions, &documents.access);
+        self.compare(
+            &mut look,
+            there,
+            [
+                (Role::Object, object.as_ref()),
+                (Role::Content, content.as_ref()),
+                (Role::Permissions, access.as_ref()),
+            ],
+        );
+        self.owner(&mut look, &documents, there);
+        let made = target.is_none();
+        look.planned.action = match target {
+            None => Action::Create,
+            Some(_) if !look.body && !look.access => Action::Unchanged,
+            Some(_) if self.sure[number] => Action::Replace,
+            Some(_) => Action::Adopt,
+        };
+        if let Some(gap) = Side::gap(item, Role::Permissions) {
+            look.planned.degraded.push(gap);
+        }
+        if let Some(plainer) = self.blueprint.plainly(&seen) {
+            // It has the permissions of what it lies in.
+            look.access = false;
+            let identity = self.blueprint.identity_across(&item.kind, &item.identity, crossing);
+            if made && !self.to.identified(&plainer, &identity).is_empty() {
+                look.planned.action = Action::Unchanged;
+            }
+        }
+        let portable = object.unwrap_or_default();
+        let is = there.map(|(target, documents)| target.seen(documents));
+        for concern in self.blueprint.concerns(&seen, is.as_ref(), &portable, crossing) {
+            match concern {
+                Concern::Degraded(why) => look.planned.degraded.push(why),
+                Concern::Blocked(why) => {
+                    (look.planned.action, look.planned.why) = (Action::Blocked, Some(why));
+                }
+                Concern::ByHand(what) => look.planned.by_hand.push(what),
+                Concern::Starts => look.planned.starts = true,
+            }
+        }
+        for role in [Role::Object, Role::Content] {
+            if let Some(gap) = Side::gap(item, role) {
+                (look.planned.action, look.planned.why) = (Action::Blocked, Some(gap));
+            }
+        }
+        if made && look.planned.action == Action::Create {
+            if look.planned.starts && self.ask.no_compute {
+                let why = "it can only be made running, and --no-compute asks for nothing of that sort";
+                (look.planned.action, look.planned.why) = (Action::Left, Some(why.into()));
+            } else if !self.twins[number].is_empty() {
+                let why = format!(
+                    "the target has {} of this name, and nothing tells which is it: name one by its key in the mapping's items, or rename them",
+                    self.twins[number].len()
+                );
+                (look.planned.action, look.planned.why) = (Action::Blocked, Some(why));
+            }
+        }
+        let sql = self.blueprint.needs_warehouse(&item.kind) && self.ask.warehouse.is_none();
+        if sql
+            && matches!(look.planned.action, Action::Create | Action::Replace | Action::Adopt)
+            && (made || look.body)
+        {
+            let why = "it is made by SQL, and the target names no warehouse: set restore_warehouse: in its databricks: block";
+            (look.planned.action, look.planned.why) = (Action::Blocked, Some(why.into()));
+        }
+        Ok(look)
+    }
+
+    /// Why an item is neither made nor changed, whatever it is.
+    fn left_alone(&self, number: usize, documents: &Documents) -> Option<(Action, Option<String>)> {
+        let item = &self.from.items[number];
+        let seen = item.seen(documents);
+        let named = self.ask.shared && self.select.names(&item.kind, item.entry());
+        if !named
+            && let Some(why) =
+                self.blueprint.shared(&seen, &self.from.manifest.probe, &self.to.manifest.probe)
+        {
+            return Some((Action::Shared, Some(why)));
+        }
+        if self.matched[number].is_some() {
+            return None;
+        }
+        if let Some(why) = self.blueprint.left(&seen) {
+            return Some((Action::Left, Some(why)));
+        }
+        let (kind, key) = self.blueprint.maker(&seen)?;
+        let maker = &self.from.items[self.from.keyed(&kind, &key)?];
+        let why = format!("the {kind} {:?} makes it: it appears when that has run", maker.entry().name);
+        Some((Action::Left, Some(why)))
+    }
+
+    /// What each reference becomes, and what it hangs on.
+    fn meanings(&self, points: &[Point], look: &mut Look) -> HashMap<Point, Renamed> {
+        let mut meanings = HashMap::new();
+        for point in points {
+            if meanings.contains_key(point) {
+                continue;
+            }
+            let (renamed, pointer) = self.meaning(point, look);
+            look.pointers.extend(pointer);
+            meanings.insert(point.clone(), renamed);
+        }
+        look.pointers.sort_unstable();
+        look.pointers.dedup();
+        meanings
+    }
+
+    fn meaning(&self, point: &Point, look: &mut Look) -> (Renamed, Option<Pointer>) {
+        let crossing = &self.ask.crossing;
+        let first = point.to.first().map(|(kind, _)| kind.clone());
+        let pointer =
+            |kind: &Kind, meant: Meant| Some(Pointer { kind: kind.clone(), text: point.text.clone(), meant });
+        let text = |kind: &Kind, text: String| {
+            let same = text == point.text;
+            let renamed = if same { Renamed::Same } else { Renamed::Text(text.clone()) };
+            (renamed, if same { None } else { pointer(kind, Meant::Text(text)) })
+        };
+        let Some((needed, kind, by)) = meant(self.from, point) else {
+            return self.meaning_elsewhere(point, first, look);
+        };
+        let item = &self.from.items[needed];
+        if needed != look.item {
+            look.needs.push(needed);
+            if point.firm && !point.principal {
+                look.firm.push(needed);
+            }
+        }
+        if let Some(target) = self.matched[needed].map(|found| &self.to.items[found]) {
+            return match by {
+                By::Key => text(&kind, target.entry().key.clone()),
+                By::Alias => text(&kind, target.alias.clone().unwrap_or_default()),
+                By::Place => (Renamed::Same, None),
+                By::Identity if point.principal => text(&kind, target.entry().name.clone()),
+                By::Identity => text(&kind, self.blueprint.identity_across(&kind, &point.text, crossing)),
+            };
+        }
+        let comes = self.selected[needed];
+        if by == By::Place && comes {
+            return (Renamed::Same, None);
+        }
+        match by {
+            By::Identity if comes || !point.principal && !point.firm => {
+                text(&kind, self.blueprint.identity_across(&kind, &point.text, crossing))
+            }
+            By::Key | By::Alias if comes => {
+                let key = item.entry().key.clone();
+                let meant = Meant::Made { key: key.clone(), alias: by == By::Alias };
+                // Nothing of the target has this key: whatever is compared with it differs.
+                (Renamed::Text(format!("\u{0}{key}")), pointer(&kind, meant))
+            }
+            _ => self.missing(point, &kind, &item.entry().name, look),
+        }
+    }
+
+    /// A reference to nothing that the snapshot has.
+    fn meaning_elsewhere(
+        &self,
+        point: &Point,
+        kind: Option<Kind>,
+        look: &mut Look,
+    ) -> (Renamed, Option<Pointer>) {
+        let crossing = &self.ask.crossing;
+        let Some(kind) = kind else { return (Renamed::Same, None) };
+        if crossing.same {
+            return (Renamed::Same, None);
+        }
+        let is_workspace = point.to.iter().all(|(kind, _)| self.blueprint.layer(kind).is_none());
+        if is_workspace {
+            return self.workspace(point, &kind);
+        }
+        if point.principal {
+            let mapped = crossing.mapping.principal(&point.text);
+            let there = point.to.iter().find_map(|(kind, by)| self.to.meant(kind, *by, &mapped));
+            return match there {
+                Some(_) if mapped == point.text => (Renamed::Same, None),
+                Some(_) => {
+                    let meant = Meant::Text(mapped.clone());
+                    (Renamed::Text(mapped), Some(Pointer { kind, text: point.text.clone(), meant }))
+                }
+                None => self.missing(point, &kind, &point.text, look),
+            };
+        }
+        if point.firm && point.to.iter().all(|(_, by)| *by != By::Identity) {
+            return self.missing(point, &kind, &point.text, look);
+        }
+        (Renamed::Same, None)
+    }
+
+    /// A binding to the source's own workspace becomes one to the target's; others mean nothing there.
+    fn workspace(&self, point: &Point, kind: &Kind) -> (Renamed, Option<Pointer>) {
+        const ID: &str = "workspace_id";
+        let of = |side: &Side| side.manifest.probe.facts.get(ID).cloned();
+        let pointer = |meant| Some(Pointer { kind: kind.clone(), text: point.text.clone(), meant });
+        match (of(self.from), of(self.to)) {
+            (Some(from), Some(to)) if from == point.text => {
+                (Renamed::Text(to.clone()), pointer(Meant::Text(to)))
+            }
+            _ => (Renamed::Missing, pointer(Meant::Nothing)),
+        }
+    }
+
+    fn missing(&self, point: &Point, kind: &Kind, name: &str, look: &mut Look) -> (Renamed, Option<Pointer>) {
+        let said = if point.principal {
+            format!(
+                "the target has no {name:?}: what it may do with this item, and its ownership, is left out"
+            )
+        } else {
+            format!("it refers to the {kind} {name:?}, which neither comes along nor is in the target")
+        };
+        if point.firm && !point.principal {
+            (look.planned.action, look.planned.why) = (Action::Blocked, Some(said));
+        } else if !look.planned.degraded.contains(&said) {
+            look.planned.degraded.push(said);
+        }
+        let pointer = Pointer { kind: kind.clone(), text: point.text.clone(), meant: Meant::Nothing };
+        (Renamed::Missing, Some(pointer))
+    }
+
+    fn compare(
+        &self,
+        look: &mut Look,
+        target: Option<(&Held, &Documents)>,
+        parts: [(Role, Option<&Value>); 3],
+    ) {
+        let item = &self.from.items[look.item];
+        let Some((target, documents)) = target else {
+            look.body = true;
+            look.access = parts[2].1.is_some_and(|access| !access.is_null());
+            return;
+        };
+        // The target is in its own words already.
+        let at_home = Crossing { same: true, passive: self.ask.crossing.passive, ..Crossing::default() };
+        let is = |role: Role| match role {
+            Role::Object => documents.object.clone(),
+            Role::Content => documents.content.clone(),
+            _ => documents.access.clone(),
+        };
+        for (role, wanted) in parts {
+            let Some(wanted) = wanted else { continue };
+            let comparable = |value: Value| self.blueprint.comparable(&item.kind, role, value, &at_home);
+            let wanted = comparable(wanted.clone());
+            let is = is(role).map(|is| {
+                comparable(self.blueprint.portable(&item.kind, role, is, &at_home, &mut |_| Renamed::Same))
+            });
+            let is = is.unwrap_or_default();
+            if canonical_json(&is) == canonical_json(&wanted) {
+                continue;
+            }
+            compare(role, &is, &wanted, &mut look.planned.changes);
+            if role == Role::Permissions {
+                look.access = true;
+            } else {
+                look.body = true;
+            }
+        }
+        look.planned.changes.truncate(FIELDS);
+        if self.blueprint.has_document(&item.kind) {
+            return;
+        }
+        let content =
+            |held: &Held| held.entry().part(Role::Content).map(|part| (part.sha256, part.format.clone()));
+        if let Some(wanted) = content(item)
+            && Some(wanted) != content(target)
+        {
+            look.body = true;
+            let size = |held: &Held| held.entry().part(Role::Content).map(|part| part.size);
+            look.planned.changes.push(FieldChange {
+                part: Role::Content,
+                path: String::new(),
+                from: size(target).map(Value::from),
+                to: size(item).map(Value::from),
+            });
+        }
+    }
+
+    /// Whose it is, where a field of the object says so: set with the permissions.
+    fn owner(&self, look: &mut Look, documents: &Documents, target: Option<(&Held, &Documents)>) {
+        let of = |documents: &Documents| {
+            documents.object.as_ref().and_then(|object| self.blueprint.owner(&look.planned.kind, object))
+        };
+        let Some(owner) = of(documents) else { return };
+        let meant = look.pointers.iter().find(|pointer| pointer.text == owner).map(|pointer| &pointer.meant);
+        let owned = match meant {
+            None => owner,
+            Some(Meant::Text(text)) => text.clone(),
+            Some(Meant::Nothing) => return,
+            Some(Meant::Made { key, .. } | Meant::Later { key }) => key.clone(),
+        };
+        let is = target.and_then(|(_, documents)| of(documents));
+        if is.as_deref() == Some(owned.as_str()) {
+            return;
+        }
+        look.access = true;
+        if target.is_some() {
+            look.planned.changes.push(FieldChange {
+                part: Role::Permissions,
+                path: "owner".into(),
+                from: is.map(Value::from),
+                to: Some(Value::from(owned)),
+            });
+        }
+    }
+
+    /// What cannot be without an item that does not come, does not come either.
+    fn block_what_hangs_on_it(&mut self) {
+        let at: HashMap<usize, usize> =
+            self.looks.iter().enumerate().map(|(at, look)| (look.item, at)).collect();
+        loop {
+            let absent = |item: usize| {
+                at.get(&item).is_some_and(|&at| {
+                    let planned = &self.looks[at].planned;
+                    planned.target.is_none()
+                        && matches!(planned.action, Action::Blocked | Action::Left | Action::Shared)
+                })
+            };
+            let hit = self.looks.iter().position(|look| {
+                look.planned.action == Action::Create && look.firm.iter().any(|&needed| absent(needed))
+            });
+            let Some(hit) = hit else { return };
+            let needed = self.looks[hit].firm.iter().copied().find(|&needed| absent(needed));
+            let why = needed.map(|needed| {
+                let Held { kind, .. } = &self.from.items[needed];
+                format!(
+                    "it needs the {kind} {:?}, which does not come back",
+                    self.from.items[needed].entry().name
+                )
+            });
+            (self.looks[hit].planned.action, self.looks[hit].planned.why) = (Action::Blocked, why);
+        }
+    }
+
+    async fn conclude(self) -> Result<Decisions> {
+        let unmet = self.select.unmet(self.from.items.iter().map(|item| (&item.kind, item.entry())));
+        let mut steps: BTreeMap<(u16, Kind), Vec<Step>> = BTreeMap::new();
+        let comes =
+            |look: &&Look| matches!(look.planned.action, Action::Create | Action::Replace | Action::Adopt);
+        let coming: Vec<&Look> = self.looks.iter().filter(comes).collect();
+        let number: HashMap<usize, usize> =
+            coming.iter().enumerate().map(|(at, look)| (look.item, at)).collect();
+        let layers: Vec<_> =
+            coming.iter().map(|look| self.blueprint.layer(&look.planned.kind).unwrap_or(u8::MAX)).collect();
+        let is_made = |at: &usize| coming[*at].planned.action == Action::Create;
+        let needs: Vec<Vec<usize>> = coming
+            .iter()
+            .map(|look| {
+                look.needs.iter().filter_map(|item| number.get(item).copied()).filter(is_made).collect()
+            })
+            .collect();
+        let Order { stage, later, end } = order(&layers, &needs);
+        let last = end;
+        for (at, look) in coming.iter().enumerate() {
+            let step = self.step(look)?;
+            let waits: HashSet<_> = later
+                .iter()
+                .filter(|(from, _)| *from == at)
+                .map(|(_, to)| coming[*to].planned.key.clone())
+                .collect();
+            let late = step
+                .pointers
+                .iter()
+                .any(|pointer| matches!(&pointer.meant, Meant::Made { key, .. } if waits.contains(key)));
+            if look.planned.action == Action::Create {
+                let pointers =
+                    step.pointers.iter().cloned().map(|pointer| deferred(pointer, &waits)).collect();
+                let first = Step { act: Act::Create, pointers, ..step.clone() };
+                steps.entry((stage[at], look.planned.kind.clone())).or_default().push(first);
+                if late
+                    || look
+                        .needs
+                        .iter()
+                        .any(|item| number.get(item).is_some_and(|to| later.contains(&(at, *to))))
+                {
+                    let second = Step { act: Act::Complete, ..step.clone() };
+                    steps.entry((last, look.planned.kind.clone())).or_default().push(second);
+                }
+            } else if look.body {
+                let first = Step { act: Act::Replace, ..step.clone() };
+                steps.entry((stage[at], look.planned.kind.clone())).or_default().push(first);
+            }
+            if look.access {
+                let access = Step {
+                    act: Act::Access,
+                    parts: step.parts.iter().filter(|part| part.role != Role::Content).cloned().collect(),
+                    ..step
+                };
+                steps.entry((last + 1, look.planned.kind.clone())).or_default().push(access);
+            }
+        }
+        for list in steps.values_mut() {
+            list.sort_by(|a, b| (a.act, &a.key).cmp(&(b.act, &b.key)));
+        }
+        self.in_order(&mut steps, &coming);
+        let mut items: Vec<_> = self.looks.iter().map(|look| look.planned.clone()).collect();
+        if self.ask.delete_extra {
+            items.extend(self.extra(last + 2, &mut steps).await?);
+        }
+        Ok(Decisions { items, steps, unmet })
+    }
+
+    /// Kinds whose order matters.
+    fn in_order(&self, steps: &mut BTreeMap<(u16, Kind), Vec<Step>>, coming: &[&Look]) {
+        let order: HashMap<(&Kind, &str), i64> = coming
+            .iter()
+            .filter_map(|look| Some(((&look.planned.kind, look.planned.key.as_str()), look.order?)))
+            .collect();
+        for ((_, kind), list) in steps.iter_mut() {
+            list.sort_by_key(|step| order.get(&(kind, step.key.as_str())).copied());
+        }
+    }
+
+    fn step(&self, look: &Look) -> Result<Step> {
+        let item = &self.from.items[look.item];
+        let others =
+            self.twins[look.item].iter().map(|&twin| self.to.items[twin].entry().key.clone()).collect();
+        Ok(Step {
+            act: Act::Create,
+            key: look.planned.key.clone(),
+            name: look.planned.name.clone(),
+            target: look.planned.target.clone(),
+            others,
+            parts: parts(item)?,
+            pointers: look.pointers.clone(),
+        })
+    }
+
+    /// Items of the target that the snapshot does not have, of the kinds asked for.
+    async fn extra(&self, stage: u16, steps: &mut BTreeMap<(u16, Kind), Vec<Step>>) -> Result<Vec<Planned>> {
+        let matched: HashSet<usize> = self.matched.iter().flatten().copied().collect();
+        let mut found = Vec::new();
+        for (number, item) in self.to.items.iter().enumerate() {
+            let wanted = self.select.takes(&item.kind, item.entry());
+            let captured = self.from.manifest.by_kind().get(&item.kind).is_some_and(|report| {
+                report.standing == lakehold_proto::outcome::Standing::Captured && report.counts.unlisted == 0
+            });
+            if matched.contains(&number) || !wanted || !captured {
+                continue;
+            }
+            let documents = item.documents(self.store, self.blueprint).await?;
+            let seen = item.seen(&documents);
+            let mine = self.to.manifest.probe.identity.id == item.entry().key;
+            if mine
+                || self.blueprint.is_builtin(&seen)
+                || self.blueprint.shared(&seen, &self.from.manifest.probe, &self.to.manifest.probe).is_some()
+            {
+                continue;
+            }
+            found.push(self.taken_away(item));
+            let layer = self.blueprint.layer(&item.kind).unwrap_or_default();
+            let step = Step {
+                act: Act::Delete,
+                key: item.entry().key.clone(),
+                name: item.entry().name.clone(),
+                target: Some(item.entry().key.clone()),
+                others: Vec::new(),
+                parts: parts(item)?.into_iter().filter(|part| part.role == Role::Object).collect(),
+                pointers: Vec::new(),
+            };
+            // What refers to others goes first.
+            steps.entry((stage + u16::from(u8::MAX - layer), item.kind.clone())).or_default().push(step);
+        }
+        Ok(found)
+    }
+
+    fn taken_away(&self, item: &Held) -> Planned {
+        Planned {
+            kind: item.kind.clone(),
+            name: item.entry().name.clone(),
+            key: item.entry().key.clone(),
+            action: Action::Delete,
+            target: Some(item.entry().key.clone()),
+            was: item.entry().content,
+            degraded: Vec::new(),
+            why: Some("the snapshot does not have it".into()),
+            by_hand: Vec::new(),
+            starts: false,
+            changes: Vec::new(),
+        }
+    }
+}
+
+/// The item that a reference means, and as which of the kinds that it may point to.
+fn meant(side: &Side, point: &Point) -> Option<(usize, Kind, By)> {
+    point.to.iter().find_map(|(kind, by)| Some((side.meant(kind, *by, &point.text)?, kind.clone(), *by)))
+}
+
+/// A reference to what does not exist yet is left out until it does.
+fn deferred(pointer: Pointer, waits: &HashSet<String>) -> Pointer {
+    match pointer.meant {
+        Meant::Made { key, .. } if waits.contains(&key) => Pointer { meant: Meant::Later { key }, ..pointer },
+        meant => Pointer { meant, ..pointer },
+    }
+}
+
+/// Where the bytes of an item lie.
+///
+/// # Errors
+/// `Integrity` when a frame names no pack.
+pub fn parts(item: &Held) -> Result<Vec<StepPart>> {
+    let part = |part: &lakehold_proto::format::Part| {
+        let frames = part.frames.iter().map(|frame| item.index().locate(frame)).collect::<Result<_>>()?;
+        Ok(StepPart {
+            role: part.role,
+            format: part.format.clone(),
+            size: part.size,
+            sha256: part.sha256,
+            frames,
+        })
+    };
+    item.entry().parts.iter().map(part).collect()
+}
+
+/// The fault of words that met nothing.
+pub fn nothing_met(unmet: &[String], snapshot: &str) -> Fault {
+    Fault::new(
+        Class::Config,
+        "restore.nothing",
+        "choose what to bring back",
+        format!("{snapshot} has nothing that fits {}", unmet.join(", ")),
+    )
+    .hint(format!("`lakehold ls {snapshot}` lists what there is"))
+}

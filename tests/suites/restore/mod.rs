@@ -1,0 +1,5 @@
+//! Restore: what was backed up comes back, into another workspace, as it was.
+
+mod round_trip;
+mod safety;
+mod trouble;

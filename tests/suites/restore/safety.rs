@@ -1,0 +1,243 @@
+//! What a restore must not do: start things, touch what is shared, guess, take away what it did not make.
+
+use std::collections::BTreeMap;
+
+use lakehold::engine::view::RunView;
+use lakehold::restore::Restore;
+use lakehold::restore::planner::{Action, Ask};
+use lakehold::restore::select::Wanted;
+use lakehold_proto::fault::Class;
+use lakehold_proto::ids::Kind;
+use lakehold_proto::restore::{Crossing, Mapping};
+use lakehold_sim::{IdentitySpec, Mutation, Population, SimConfig};
+use lakehold_tests::two::{Two, carry_out, with};
+use serde_json::Value;
+use tokio::sync::watch;
+
+fn counts(counts: &[(&str, usize)]) -> SimConfig {
+    let counts = counts.iter().map(|&(kind, count)| (kind.to_owned(), count)).collect();
+    SimConfig { population: Population::Counts(counts), ..SimConfig::default() }
+}
+
+fn empty() -> SimConfig {
+    SimConfig { population: Population::Empty, seed: 7_700, ..SimConfig::default() }
+}
+
+fn only(items: &[&str]) -> Wanted {
+    Wanted { items: items.iter().map(|item| (*item).to_owned()).collect(), ..Wanted::default() }
+}
+
+async fn listed(url: &str, path: &str, items: &str) -> Vec<Value> {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(format!("{url}{path}")).bearer_auth("sim").send().await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    answer[items].as_array().cloned().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn nothing_starts_by_itself_in_another_workspace() {
+    let two = Two::new(
+        counts(&[
+            ("user", 4),
+            ("job", 12),
+            ("instance_pool", 4),
+            ("cluster", 6),
+            ("warehouse", 3),
+            ("pipeline", 4),
+            ("notebook", 5),
+        ]),
+        empty(),
+    )
+    .await;
+    let from = two.backup("prod").await;
+    let passive = Ask { crossing: Crossing { passive: true, ..Crossing::default() }, ..two.all() };
+    two.restore(&from, "dr", passive).await.unwrap();
+    let url = two.dr.url(0);
+    let jobs = listed(&url, "/api/2.2/jobs/list?limit=100&expand_tasks=true", "jobs").await;
+    let status: Vec<_> =
+        jobs.iter().filter_map(|job| job["settings"]["schedule"]["pause_status"].as_str()).collect();
+    assert!(!status.is_empty() && status.iter().all(|status| *status == "PAUSED"), "{status:?}");
+    let pools = listed(&url, "/api/2.0/instance-pools/list", "instance_pools").await;
+    assert!(pools.len() == 4 && pools.iter().all(|pool| pool["min_idle_instances"] == 0), "{pools:?}");
+    let clusters = listed(&url, "/api/2.1/clusters/list?page_size=100", "clusters").await;
+    assert!(
+        !clusters.is_empty() && clusters.iter().all(|cluster| cluster["state"] == "TERMINATED"),
+        "{clusters:?}"
+    );
+    let warehouses = listed(&url, "/api/2.0/sql/warehouses", "warehouses").await;
+    let made = warehouses.iter().filter(|warehouse| warehouse["id"] != two.warehouse.as_str());
+    assert!(made.clone().count() >= 3);
+    for warehouse in made {
+        assert!(matches!(warehouse["state"].as_str(), Some("STOPPED" | "STOPPING")), "{warehouse}");
+    }
+}
+
+#[tokio::test]
+async fn one_item_comes_with_what_it_needs_and_nothing_else() {
+    let two = Two::new(
+        counts(&[("user", 4), ("job", 10), ("notebook", 10), ("cluster", 8), ("instance_pool", 2)]),
+        empty(),
+    )
+    .await;
+    let from = two.backup("prod").await;
+    let entries = two.site.entries(&from).await;
+    let job = entries.keys().find(|(kind, _)| kind.as_str() == "job").map(|(_, name)| name.clone()).unwrap();
+    let item = format!("job/{job}");
+    let alone = two.plan(&from, "dr", Ask { wanted: only(&[&item]), ..two.all() }).await.unwrap().document;
+    assert!(alone.items.iter().all(|planned| planned.kind.as_str() == "job"), "{:?}", alone.items);
+    let wanted = Wanted { with_dependencies: true, ..only(&[&item]) };
+    let (plan, record) = two.restore(&from, "dr", Ask { wanted, ..two.all() }).await.unwrap();
+    assert_eq!(two.failures(&record).await, Vec::<String>::new());
+    let kinds: Vec<_> = plan.items.iter().map(|planned| planned.kind.as_str()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "job").count(), 1, "{kinds:?}");
+    assert!(kinds.len() > 1 && kinds.len() < 20, "{kinds:?}");
+    let jobs = listed(&two.dr.url(0), "/api/2.2/jobs/list?limit=100", "jobs").await;
+    assert_eq!(jobs.len(), 1);
+    let unmet =
+        two.plan(&from, "dr", Ask { wanted: only(&["job/none-such"]), ..two.all() }).await.unwrap_err();
+    assert_eq!((unmet.class, unmet.code), (Class::Config, "restore.nothing"));
+}
+
+#[tokio::test]
+async fn what_source_and_target_share_is_left_alone_unless_it_is_named() {
+    let config = SimConfig {
+        workspaces: 1,
+        share_account: true,
+        share_metastore: true,
+        ..counts(&[("user", 3), ("group", 4), ("uc_table", 5), ("uc_catalog", 2), ("uc_schema", 3)])
+    };
+    let two = Two::new(config.clone(), empty()).await;
+    let from = two.backup("prod").await;
+    // Into the workspace itself: its metastore and its account are shared with others.
+    two.prod
+        .mutate(0, &Mutation { kind: "uc_table".into(), create: 0, edit: 0, delete: 2, seed: 1 })
+        .unwrap();
+    let plan = two.plan(&from, "prod", two.all()).await.unwrap().document;
+    assert_eq!(plan.summary.changes(), 0, "{:?}", with(&plan, Action::Create));
+    let shared = with(&plan, Action::Shared);
+    assert!(
+        shared.iter().any(|item| item.kind.as_str() == "table")
+            && shared.iter().any(|item| item.kind.as_str() == "user")
+    );
+    let deleted = Wanted { items: vec!["table/*".into()], ..Wanted::default() };
+    let named = Ask { wanted: deleted, shared: true, ..two.all() };
+    let plan = two.plan(&from, "prod", named).await.unwrap().document;
+    assert_eq!(plan.summary.create, 2, "{:?}", plan.summary);
+}
+
+#[tokio::test]
+async fn a_missing_principal_gets_nothing_and_widens_nothing() {
+    let two = Two::new(counts(&[("user", 6), ("group", 3), ("job", 8)]), empty()).await;
+    let from = two.backup("prod").await;
+    let jobs = Ask { wanted: Wanted { kinds: vec![Kind::named("job")], ..Wanted::default() }, ..two.all() };
+    let (plan, record) = two.restore(&from, "dr", jobs).await.unwrap();
+    assert!(plan.summary.degraded > 0 && with(&plan, Action::Create).len() == 8, "{:?}", plan.summary);
+    assert_eq!(two.failures(&record).await, Vec::<String>::new());
+    let snapshot = two.backup("dr").await;
+    for ((kind, _), entry) in two.site.entries(&snapshot).await {
+        assert!(kind.as_str() != "job" || entry.gaps.is_empty());
+    }
+    let said = plan.items.iter().flat_map(|item| &item.degraded).next().unwrap();
+    assert!(said.contains("the target has no"), "{said}");
+}
+
+#[tokio::test]
+async fn undo_takes_back_what_was_made_and_changed_and_nothing_else() {
+    let two = Two::new(
+        counts(&[("user", 3), ("group", 2), ("job", 6), ("notebook", 8), ("query", 3), ("secret_scope", 2)]),
+        empty(),
+    )
+    .await;
+    let from = two.backup("prod").await;
+    let before = two.backup("dr").await;
+    // Somebody of the target's own, before and after.
+    two.dr.mutate(0, &Mutation { kind: "job".into(), create: 2, edit: 0, delete: 0, seed: 9 }).unwrap();
+    let (_, record) = two.restore(&from, "dr", two.all()).await.unwrap();
+    let engine = two.site.engine();
+    let (_go_on, stop) = watch::channel(false);
+    let undo = Restore { backup: &engine.backup }
+        .plan_undo(&record, Some(two.warehouse.clone()), 1.0, &RunView::default(), stop)
+        .await
+        .unwrap();
+    assert!(
+        undo.document.items.iter().all(|item| item.action != Action::Blocked),
+        "{:?}",
+        undo.document.items
+    );
+    let undone = carry_out(&engine, &undo).await.unwrap();
+    engine.drain().await;
+    assert_eq!(two.failures(&undone).await, Vec::<String>::new());
+    let after = two.backup("dr").await;
+    let counted = |manifest: &lakehold_proto::manifest::Manifest| -> BTreeMap<String, u64> {
+        manifest.kinds.iter().map(|kind| (kind.kind.to_string(), kind.counts.items)).collect()
+    };
+    let mut expected = counted(&before);
+    *expected.get_mut("job").unwrap() += 2;
+    assert_eq!(counted(&after), expected);
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_apart_is_blocked_and_never_guessed() {
+    let two = Two::new(counts(&[("user", 2), ("job", 1)]), empty()).await;
+    let make = |name: &str| {
+        let body = serde_json::json!({"name": name, "tasks": []});
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        client
+            .post(format!("{}/api/2.2/jobs/create", two.dr.url(0)))
+            .bearer_auth("sim")
+            .body(body.to_string())
+            .send()
+    };
+    let from = two.backup("prod").await;
+    let entries = two.site.entries(&from).await;
+    let (_, name) = entries.keys().find(|(kind, _)| kind.as_str() == "job").unwrap();
+    for _ in 0..2 {
+        assert!(make(name).await.unwrap().status().is_success());
+    }
+    let plan = two.plan(&from, "dr", two.all()).await.unwrap().document;
+    let blocked = with(&plan, Action::Blocked);
+    assert_eq!(blocked.len(), 1, "{blocked:?}");
+    assert!(blocked[0].why.as_deref().unwrap().contains("the target has 2 of this name"));
+}
+
+#[tokio::test]
+async fn a_restorer_who_sees_not_everything_is_refused() {
+    let guest = IdentitySpec {
+        token: "guest".into(),
+        secret: None,
+        name: "guest@example.com".into(),
+        admin: false,
+        visible_percent: 50,
+        denied: Vec::new(),
+        expires_at_ms: None,
+        lifetime_s: 3600,
+    };
+    let two =
+        Two::new(counts(&[("user", 2), ("job", 2)]), SimConfig { identities: vec![guest], ..empty() }).await;
+    let from = two.backup("prod").await;
+    std::fs::write(two.site.dir.path().join("token"), "guest").unwrap();
+    let refused = two.plan(&from, "dr", two.all()).await.unwrap_err();
+    assert_eq!((refused.class, refused.code), (Class::Denied, "restore.not-admin"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_mapping_in_a_circle_is_refused() {
+    let circle = [("a", "b"), ("b", "a")].map(|(a, b)| (a.to_owned(), b.to_owned())).into();
+    assert_eq!(Mapping { principals: circle, ..Mapping::default() }.check().unwrap_err().code, "map.cycle");
+}
+
+#[tokio::test]
+async fn what_the_snapshot_does_not_have_is_taken_away_only_when_asked() {
+    let two = Two::new(counts(&[("user", 3), ("job", 3), ("query", 2)]), empty()).await;
+    let from = two.backup("prod").await;
+    two.restore(&from, "dr", two.all()).await.unwrap();
+    two.dr.mutate(0, &Mutation { kind: "job".into(), create: 2, edit: 0, delete: 0, seed: 9 }).unwrap();
+    let plain = two.plan(&from, "dr", two.all()).await.unwrap().document;
+    assert_eq!(plain.summary.changes(), 0);
+    let wanted = Wanted { kinds: vec![Kind::named("job")], ..Wanted::default() };
+    let extra = Ask { delete_extra: true, wanted, ..two.all() };
+    let (plan, record) = two.restore(&from, "dr", extra).await.unwrap();
+    assert_eq!((plan.summary.delete, plan.summary.changes()), (2, 2), "{:?}", plan.items);
+    assert_eq!(two.failures(&record).await, Vec::<String>::new());
+    assert_eq!(listed(&two.dr.url(0), "/api/2.2/jobs/list?limit=100", "jobs").await.len(), 3);
+}

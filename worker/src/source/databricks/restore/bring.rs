@@ -1,0 +1,655 @@
+//! Carries out the steps of one task.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt as _, TryStreamExt as _};
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::format::{Role, read_located};
+use lakehold_proto::ids::{Hash, Kind};
+use lakehold_proto::restore::{Act, Made, Meant, Restoring, Step, StepPart};
+use lakehold_proto::store::{Key, Put};
+use lakehold_proto::task::Assignment;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::super::client::Client;
+use super::super::families::{STATEMENTS, WORKSPACE_LIST};
+use super::super::kinds::{Content, Find, List, Row, Write, path, row};
+use super::super::request::Request;
+use super::super::work::{Item as Listed, canonical_path, fill};
+use super::known::Databricks;
+use super::portable;
+use super::writes::Item;
+use super::{access, sql};
+use crate::capture::{Body, Capture, Draft, Meter, Reader};
+use crate::source::blueprint::{Blueprint as _, By, Point, Renamed, Seen};
+
+/// Steps of one task that are carried out at once: what is in flight is bounded by the largest notebooks and files.
+const AT_ONCE: usize = 4;
+/// A call that makes something and whose end nobody heard is made again so often.
+const TRIES: u32 = 3;
+/// The pause before a statement that runs is looked at again.
+const LOOK: Duration = Duration::from_secs(2);
+/// A statement is waited for this long: a warehouse that stands still takes minutes to start.
+const STATEMENT: Duration = Duration::from_secs(600);
+
+/// Carries out the steps of one task.
+///
+/// # Errors
+/// The store's; `Bug` when the plan is not one of a restore. What one step fails at is its item's gap.
+pub(in super::super) async fn bring(
+    client: &Client,
+    assignment: &Assignment,
+    capture: &mut Capture,
+) -> Result<()> {
+    let kind = assignment.task.kind.clone();
+    let row = row(kind.as_str()).ok_or_else(|| {
+        let detail = format!("there is no kind {kind}");
+        Fault::new(Class::Unsupported, "task.unknown-kind", "carry out a task", detail)
+            .hint("the run was planned by another version: let all workers run the same one")
+    })?;
+    let restoring = capture.plan().restore.clone().ok_or_else(|| {
+        Fault::new(Class::Bug, "restore.no-plan", "carry out a task", "the plan says nothing of a restore")
+    })?;
+    let work = Arc::new(Bringing {
+        client: client.clone(),
+        meter: capture.meter(),
+        reader: capture.reader(),
+        row,
+        restoring,
+        made: Mutex::default(),
+        maybe_before: !is_first(capture, assignment).await?,
+    });
+    let at_once = if row.restore.in_order.is_some() { 1 } else { AT_ONCE };
+    for frame in 0.. {
+        let Some(lines) = capture.input(frame).await? else { break };
+        let steps: Vec<Step> = lines.iter().map(|line| read(line)).collect::<Result<_>>()?;
+        let mut done = futures::stream::iter(twins(steps))
+            .map(|twins| {
+                let work = Arc::clone(&work);
+                async move { work.carry_out_all(twins).await }
+            })
+            .buffer_unordered(at_once);
+        while let Some(ended) = done.next().await {
+            for (step, ended) in ended? {
+                capture.add(&kind, recorded(&step, ended)).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether nobody can have done any of the task before.
+async fn is_first(capture: &Capture, assignment: &Assignment) -> Result<bool> {
+    let Reader { store, run, .. } = capture.reader();
+    let begun = Key::begun(run, assignment.task.id());
+    Ok(store.put_new(&begun, Bytes::new()).await? == Put::Created)
+}
+
+/// Steps of one name together: which of several alike was made must not be asked by two at once.
+fn twins(steps: Vec<Step>) -> Vec<Vec<Step>> {
+    let mut groups: Vec<Vec<Step>> = Vec::new();
+    let mut at: HashMap<String, usize> = HashMap::new();
+    for step in steps {
+        match at.get(&step.name) {
+            Some(&group) => groups[group].push(step),
+            None => {
+                at.insert(step.name.clone(), groups.len());
+                groups.push(vec![step]);
+            }
+        }
+    }
+    groups
+}
+
+fn read(line: &[u8]) -> Result<Step> {
+    serde_json::from_slice(line)
+        .map_err(|e| Fault::new(Class::Integrity, "restore.step", "read what is to be brought back", e))
+}
+
+/// How one step ended: with the key it has now, or with why it has none.
+type Ended = std::result::Result<Option<String>, Fault>;
+
+/// The record of a step. An item has one for each of its steps.
+fn recorded(step: &Step, ended: Ended) -> Draft {
+    let draft = Draft::new(format!("{}/{}", step.act.word(), step.key), &step.name);
+    let role = if step.act == Act::Access { Role::Permissions } else { Role::Object };
+    match ended {
+        Ok(key) => {
+            let said = json!({"act": step.act, "from": step.key, "to": key});
+            let draft = draft.part(role, Body::json(said.to_string(), &said));
+            match key {
+                Some(key) => draft.became(key),
+                None => draft,
+            }
+        }
+        Err(fault) => draft.gap(role, fault),
+    }
+}
+
+/// A task under way.
+struct Bringing {
+    client: Client,
+    meter: Arc<Meter>,
+    reader: Reader,
+    row: &'static Row,
+    restoring: Box<Restoring>,
+    /// What items of this run became, as far as it was asked for.
+    made: Mutex<HashMap<(Kind, String), Option<Made>>>,
+    /// Whether another attempt may have done some of it.
+    maybe_before: bool,
+}
+
+impl Bringing {
+    /// One after the other: each knows what the others became.
+    async fn carry_out_all(&self, twins: Vec<Step>) -> Result<Vec<(Step, Ended)>> {
+        let mut ended = Vec::with_capacity(twins.len());
+        for mut step in twins.clone() {
+            if step.act == Act::Create {
+                for twin in twins.iter().filter(|twin| twin.key != step.key) {
+                    step.others.extend(self.made(&self.row.kind(), &twin.key).await?.map(|made| made.key));
+                }
+            }
+            let one = self.carry_out(&step).await?;
+            ended.push((step, one));
+        }
+        Ok(ended)
+    }
+
+    /// The outer error is the store's, the inner one the item's.
+    async fn carry_out(&self, step: &Step) -> Result<Ended> {
+        match self.item(step).await? {
+            Ok((item, wanted)) => self.act(step, item, wanted).await,
+            Err(fault) => Ok(Err(fault)),
+        }
+    }
+
+    async fn act(&self, step: &Step, mut item: Item, wanted: Option<Value>) -> Result<Ended> {
+        let ended = match step.act {
+            Act::Create => return self.create(step, item).await,
+            Act::Replace | Act::Activate => self.change(&item).await,
+            Act::Complete => self.complete(&item).await,
+            Act::Access => self.access(&mut item, wanted.unwrap_or_default()).await,
+            Act::Delete => self.write(&item, &self.row.restore.delete).await.map(drop),
+        };
+        // Taking away what is not there is done.
+        let ended = match ended {
+            Err(fault) if step.act == Act::Delete && fault.class == Class::Absent => Ok(()),
+            ended => ended,
+        };
+        Ok(ended.map(|()| item.key))
+    }
+
+    /// The item as it is to be, and its permissions.
+    async fn item(&self, step: &Step) -> Result<std::result::Result<(Item, Option<Value>), Fault>> {
+        let kind = self.row.kind();
+        let mut parts: HashMap<Role, (Bytes, Option<String>)> = HashMap::new();
+        for part in &step.parts {
+            match self.body(part).await {
+                Ok(bytes) => _ = parts.insert(part.role, (bytes, part.format.clone())),
+                Err(fault) if fault.class == Class::Integrity => return Ok(Err(fault)),
+                Err(fault) => return Err(fault),
+            }
+        }
+        let parsed = |role: Role| -> Option<Value> { serde_json::from_slice(&parts.get(&role)?.0).ok() };
+        let source = parsed(Role::Object).unwrap_or_default();
+        let mut meant = HashMap::new();
+        for pointer in &step.pointers {
+            let renamed = match &pointer.meant {
+                Meant::Text(text) => Renamed::Text(text.clone()),
+                Meant::Nothing => Renamed::Missing,
+                Meant::Later { .. } if step.act == Act::Create => Renamed::Later,
+                Meant::Made { key, .. } | Meant::Later { key } => {
+                    let alias = matches!(pointer.meant, Meant::Made { alias: true, .. });
+                    match self.made(&pointer.kind, key).await? {
+                        Some(made) if alias => made.alias.map_or(Renamed::Missing, Renamed::Text),
+                        Some(made) => Renamed::Text(made.key),
+                        None => return Ok(Err(not_made(&pointer.kind, key))),
+                    }
+                }
+            };
+            meant.insert((pointer.kind.clone(), pointer.text.clone()), renamed);
+        }
+        let mut rename = |point: &Point| {
+            let found = point.to.iter().find_map(|(kind, _)| meant.get(&(kind.clone(), point.text.clone())));
+            found.cloned().unwrap_or(Renamed::Same)
+        };
+        let crossing = &self.restoring.crossing;
+        let across = |role, value: Value, rename: &mut dyn FnMut(&Point) -> Renamed| {
+            Databricks.portable(&kind, role, value, crossing, rename)
+        };
+        let like = self.row.key.first().and_then(|field| path::find(&source, field).into_iter().next());
+        let owner = self.row.restore.owner.and_then(|(field, _)| path::text(&source, field));
+        let mut object = across(Role::Object, source, &mut rename);
+        if let (Some((field, _)), Some(owner)) = (self.row.restore.owner, owner) {
+            object[field] = match rename(&portable::principal(&owner)) {
+                Renamed::Text(new) => json!(new),
+                Renamed::Same => json!(owner),
+                Renamed::Later | Renamed::Missing => Value::Null,
+            };
+        }
+        let document = match self.row.content {
+            Content::Answer { .. } => {
+                parsed(Role::Content).map(|content| across(Role::Content, content, &mut rename))
+            }
+            _ => None,
+        };
+        let wanted = parsed(Role::Permissions).map(|access| across(Role::Permissions, access, &mut rename));
+        let key = match &step.target {
+            Some(key) => Some(key.clone()),
+            None if step.act == Act::Create => carried_key(self.row, &step.key, &mut rename),
+            None => self.made(&kind, &step.key).await?.map(|made| made.key),
+        };
+        if key.is_none() && step.act != Act::Create {
+            return Ok(Err(not_made(&kind, &step.key)));
+        }
+        let content = parts.remove(&Role::Content);
+        let item = Item { row: self.row, object, document, content, key, like: like.unwrap_or_default() };
+        Ok(Ok((item, wanted)))
+    }
+
+    async fn create(&self, step: &Step, mut item: Item) -> Result<Ended> {
+        let kind = self.row.kind();
+        if let Some(made) = self.made(&kind, &step.key).await? {
+            // An earlier attempt made it, and may not have come to the end.
+            item.key = Some(made.key);
+            return Ok(self.finish(&item).await.map(|()| item.key));
+        }
+        match self.make(step, &mut item).await {
+            Ok(alias) => {
+                let Some(key) = item.key.clone() else { return Ok(Err(no_key(self.row))) };
+                self.note(&Made { kind, from: step.key.clone(), key, alias }).await?;
+                Ok(self.finish(&item).await.map(|()| item.key))
+            }
+            Err(fault) => Ok(Err(fault)),
+        }
+    }
+
+    /// Makes the item, once: what may have been made while nobody heard the answer is looked for first.
+    async fn make(&self, step: &Step, item: &mut Item) -> Result<Option<String>> {
+        if self.maybe_before && self.find(step, item).await? {
+            return self.changed(item).await;
+        }
+        let (create, plainly) = self.creation(item);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.write(item, &create).await {
+                Ok(answer) => {
+                    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+                    let told = self.row.key.iter().find_map(|field| path::text(&answer, field));
+                    if item.key.is_none() && !plainly {
+                        item.key = told.filter(|key| !key.is_empty());
+                    }
+                    if let (None, Find::Named) = (&item.key, self.row.restore.find) {
+                        item.key = self.row.key.first().and_then(|field| path::text(&item.object, field));
+                    }
+                    if item.key.is_none() && !self.find(step, item).await? {
+                        return Err(no_key(self.row));
+                    }
+                    return Ok(self.alias(&answer, item));
+                }
+                Err(fault) => {
+                    // It may be there: made by this call, or by one before.
+                    let unclear = fault.class == Class::Unavailable;
+                    let exists = fault.code == "http.exists"
+                        || fault.code == "http.conflict"
+                        || fault.code == "sql.exists";
+                    if (unclear || exists) && self.find(step, item).await? {
+                        return self.changed(item).await;
+                    }
+                    if !unclear || tries >= TRIES {
+                        return Err(fault);
+                    }
+                    self.client.clock().sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    /// The call that makes it, and whether it comes back as something plainer.
+    fn creation(&self, item: &Item) -> (Write, bool) {
+        match self.row.restore.plainly {
+            Some((field, _, write)) if path::text(&item.object, field).is_none_or(|text| text.is_empty()) => {
+                (write, true)
+            }
+            _ => (self.row.restore.create, false),
+        }
+    }
+
+    async fn changed(&self, item: &Item) -> Result<Option<String>> {
+        self.update(item).await?;
+        Ok(self.alias(&Value::Null, item))
+    }
+
+    fn alias(&self, answer: &Value, item: &Item) -> Option<String> {
+        let kind = self.row.kind();
+        let entry = lakehold_proto::format::Entry::new("", "");
+        let of = |object| {
+            Databricks.alias(&Seen {
+                kind: &kind,
+                entry: &entry,
+                object: Some(object),
+                content: None,
+                access: None,
+            })
+        };
+        of(answer).or_else(|| of(&item.object))
+    }
+
+    async fn change(&self, item: &Item) -> Result<()> {
+        self.update(item).await?;
+        self.rest(item).await
+    }
+
+    async fn update(&self, item: &Item) -> Result<()> {
+        match self.row.restore.update {
+            Write::Alter { .. } if !sql::is_view(&item.object) => {
+                let Find::Read(one) = self.row.restore.find else { return Ok(()) };
+                let is = self.read_one(&one, item).await?;
+                for statement in sql::alterations(&is, &item.object)? {
+                    self.run(&statement).await?;
+                }
+                Ok(())
+            }
+            Write::Nothing { .. } => Ok(()),
+            update => self.write(item, &update).await.map(drop),
+        }
+    }
+
+    /// What comes after an item was made.
+    async fn finish(&self, item: &Item) -> Result<()> {
+        let (create, plainly) = self.creation(item);
+        if plainly {
+            return Ok(());
+        }
+        if let Write::Sql { .. } = create {
+            for statement in sql::afterwards(&item.object) {
+                self.run(&statement).await?;
+            }
+        }
+        let rest = self.rest(item).await;
+        // Whatever else failed: what costs money is not left running.
+        if let Some(stop) = &self.row.restore.stop {
+            self.write(item, stop).await?;
+        }
+        rest
+    }
+
+    async fn rest(&self, item: &Item) -> Result<()> {
+        for write in self.row.restore.then {
+            self.write(item, write).await?;
+        }
+        Ok(())
+    }
+
+    async fn complete(&self, item: &Item) -> Result<()> {
+        if let Write::Sql { .. } = self.row.restore.create {
+            for statement in sql::constraints_later(&item.object) {
+                self.run(&statement).await?;
+            }
+            return Ok(());
+        }
+        self.change(item).await
+    }
+
+    async fn access(&self, item: &mut Item, wanted: Value) -> Result<()> {
+        if !wanted.is_null() {
+            access::set(&self.client, &self.meter, item, &wanted).await?;
+        }
+        if let Some((field, write)) = &self.row.restore.owner
+            && item.object.get(*field).is_some_and(Value::is_string)
+        {
+            self.write(item, write).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what a row says. What the item has nothing for is not sent.
+    async fn write(&self, item: &Item, write: &Write) -> Result<Bytes> {
+        match write {
+            Write::Nothing { .. } => Ok(Bytes::from_static(b"{}")),
+            Write::Sql { statement } | Write::Alter { statement } => {
+                self.run(&sql::render(statement, &item.object)?).await?;
+                Ok(Bytes::from_static(b"{}"))
+            }
+            Write::Rest { method, path, body } => match item.request(method, path, body)? {
+                // Only making something twice makes two of it.
+                Some(request) if item.key.is_some() => {
+                    self.client.json(&request.repeatable(), &self.meter).await
+                }
+                Some(request) => self.client.json(&request, &self.meter).await,
+                None => Ok(Bytes::from_static(b"{}")),
+            },
+        }
+    }
+
+    /// Runs one statement to its end. <https://docs.databricks.com/api/workspace/statementexecution>
+    async fn run(&self, statement: &sql::Statement) -> Result<()> {
+        const DOING: &str = "run a SQL statement";
+        let Some(warehouse) = &self.restoring.warehouse else {
+            let detail = "the target names no warehouse that could run it";
+            return Err(Fault::new(Class::Config, "restore.no-warehouse", DOING, detail)
+                .hint("set restore_warehouse: in the target's databricks: block"));
+        };
+        let mut body = json!({"warehouse_id": warehouse, "statement": statement.text, "wait_timeout": "30s"});
+        for (field, value) in [("catalog", &statement.catalog), ("schema", &statement.schema)] {
+            if let Some(value) = value {
+                body[field] = json!(value);
+            }
+        }
+        let send = Request::post(&STATEMENTS, "/api/2.0/sql/statements").json(&body)?;
+        let mut answer: Value = parse(&self.client.json(&send, &self.meter).await?)?;
+        let began = self.client.clock().tick();
+        loop {
+            let state = path::text(&answer, "status.state").unwrap_or_default();
+            match state.as_str() {
+                "SUCCEEDED" => return Ok(()),
+                "PENDING" | "RUNNING" if self.client.clock().tick().since(began) < STATEMENT => {
+                    self.client.clock().sleep(LOOK).await;
+                    let id = path::text(&answer, "statement_id").unwrap_or_default();
+                    let look = Request::get(
+                        &STATEMENTS,
+                        format!("/api/2.0/sql/statements/{}", super::super::segment(&id)),
+                    );
+                    answer = parse(&self.client.json(&look, &self.meter).await?)?;
+                }
+                "PENDING" | "RUNNING" => {
+                    let detail = format!("it did not end within {} minutes", STATEMENT.as_secs() / 60);
+                    return Err(Fault::new(Class::Unavailable, "sql.timeout", DOING, detail));
+                }
+                _ => {
+                    let said = path::text(&answer, "status.error.message").unwrap_or(state);
+                    let exists = said.contains("ALREADY_EXISTS") || said.contains("already exists");
+                    let (class, code) = if exists {
+                        (Class::Conflict, "sql.exists")
+                    } else {
+                        (Class::Unsupported, "sql.failed")
+                    };
+                    return Err(Fault::new(class, code, DOING, said.chars().take(500).collect::<String>()));
+                }
+            }
+        }
+    }
+
+    /// Looks for an item of the natural key in the target that was not there when the restore was planned.
+    async fn find(&self, step: &Step, item: &mut Item) -> Result<bool> {
+        if matches!(self.row.restore.find, Find::Carried) {
+            return Ok(item.key.is_some());
+        }
+        let found = match self.row.restore.find {
+            Find::Status => self.status(item).await?,
+            Find::Read(one) => match self.read_one(&one, item).await {
+                Ok(found) => self.row.key.iter().find_map(|field| path::text(&found, field)),
+                Err(fault) if fault.class == Class::Absent => None,
+                Err(fault) => return Err(fault),
+            },
+            Find::Listed | Find::Named | Find::Carried => self.listed(step, item).await?,
+        };
+        let found = found.filter(|key| !step.others.contains(key));
+        item.key.clone_from(&found);
+        Ok(found.is_some())
+    }
+
+    async fn status(&self, item: &Item) -> Result<Option<String>> {
+        let path = path::text(&item.object, "path").unwrap_or_default();
+        let request = Request::get(&WORKSPACE_LIST, "/api/2.0/workspace/get-status").query("path", path);
+        match self.client.json(&request, &self.meter).await {
+            Ok(found) => Ok(path::text(&parse(&found)?, "object_id")),
+            Err(fault) if fault.class == Class::Absent => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn read_one(&self, one: &super::super::kinds::One, item: &Item) -> Result<Value> {
+        let lookup = |slot: &str| {
+            path::text(&item.object, slot).or_else(|| {
+                let part = |field| path::text(&item.object, field);
+                let within: Vec<_> =
+                    [part("catalog_name"), part("schema_name"), part("name")].into_iter().flatten().collect();
+                (slot == "full_name").then(|| within.join("."))
+            })
+        };
+        let request = Request::get(one.family, fill(one.path, true, lookup)?);
+        parse(&self.client.json(&request, &self.meter).await?)
+    }
+
+    /// Among all items of the kind. Of several that fit, none was there before, so any may be the one that was made.
+    async fn listed(&self, step: &Step, item: &Item) -> Result<Option<String>> {
+        let List::Calls(calls) = self.row.list else { return Ok(None) };
+        let kind = self.row.kind();
+        let identity = |object: &Value, name: &str| {
+            let entry = lakehold_proto::format::Entry::new("", name);
+            Databricks.identity(&Seen {
+                kind: &kind,
+                entry: &entry,
+                object: Some(object),
+                content: None,
+                access: None,
+            })
+        };
+        let wanted_name = self.row.title.iter().find_map(|field| path::text(&item.object, field));
+        let wanted = identity(&item.object, wanted_name.as_deref().unwrap_or(&step.name));
+        for call in calls {
+            let mut request = Request::get(call.family, call.path);
+            for (name, value) in call.query {
+                request = request.query(name, *value);
+            }
+            let mut pages = self.client.pages(request, &call.paging, call.items, &self.meter);
+            while let Some(page) = pages.try_next().await? {
+                for raw in page {
+                    let listed = Listed::read(self.row, Bytes::copy_from_slice(raw.get().as_bytes()));
+                    if step.others.contains(&listed.key) || !self.may_be(&listed, wanted_name.as_deref()) {
+                        continue;
+                    }
+                    let object = match self.row.get {
+                        Some(get) => {
+                            let one = super::super::kinds::One {
+                                family: get.family,
+                                path: get.path,
+                                query: get.query,
+                            };
+                            parse(&self.client.json(&listed.call(&one)?, &self.meter).await?)?
+                        }
+                        None => listed.value.clone(),
+                    };
+                    if identity(&object, &listed.name) == wanted {
+                        return Ok(Some(listed.key));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether it is worth a call of its own: listings show titles, if not always the rest.
+    fn may_be(&self, listed: &Listed, wanted: Option<&str>) -> bool {
+        let title = self.row.title.iter().find_map(|field| path::text(&listed.value, field));
+        match (title, wanted) {
+            (Some(title), Some(wanted)) => {
+                canonical_path(wanted) == canonical_path(&title) || wanted.contains(&title)
+            }
+            _ => true,
+        }
+    }
+
+    async fn body(&self, part: &StepPart) -> Result<Bytes> {
+        let mut whole = BytesMut::with_capacity(part.size as usize);
+        for frame in &part.frames {
+            whole.extend_from_slice(
+                &read_located(&*self.reader.store, &Key::pack(frame.object), frame).await?,
+            );
+        }
+        let found = Hash::of(&whole);
+        if found != part.sha256 {
+            let detail = format!("its frames together hash to {found}, not to {}", part.sha256);
+            return Err(Fault::new(
+                Class::Integrity,
+                "item.hash-mismatch",
+                "read what is to be brought back",
+                detail,
+            )
+            .hint("`lakehold verify` tells what else is hurt, and which snapshot has it whole"));
+        }
+        Ok(whole.freeze())
+    }
+
+    /// What an item of this run became; `None` when it did not come to be (yet).
+    async fn made(&self, kind: &Kind, key: &str) -> Result<Option<Made>> {
+        let known = (kind.clone(), key.to_owned());
+        if let Some(Some(made)) = self.made.lock().await.get(&known) {
+            return Ok(Some(made.clone()));
+        }
+        let at = Key::made(self.reader.run, &self.reader.environment, kind, key);
+        let made = match self.reader.store.get(&at).await? {
+            Some(body) => Some(
+                serde_json::from_slice::<Made>(&body)
+                    .map_err(|e| Fault::new(Class::Integrity, "restore.made", format!("read {at}"), e))?,
+            ),
+            None => None,
+        };
+        self.made.lock().await.insert(known, made.clone());
+        Ok(made)
+    }
+
+    async fn note(&self, made: &Made) -> Result<()> {
+        let at = Key::made(self.reader.run, &self.reader.environment, &made.kind, &made.from);
+        let body = serde_json::to_vec(made)
+            .map_err(|e| Fault::new(Class::Bug, "restore.encode", "write down what was made", e))?;
+        self.reader.store.put_new(&at, body.into()).await?;
+        self.made.lock().await.insert((made.kind.clone(), made.from.clone()), Some(made.clone()));
+        Ok(())
+    }
+}
+
+/// What is carried has the key of what carries it, in the target.
+fn carried_key(row: &Row, key: &str, rename: &mut dyn FnMut(&Point) -> Renamed) -> Option<String> {
+    let List::Carried = row.list else { return None };
+    let (under, id) = key.split_once('/')?;
+    let carrier = Kind::of(super::super::kinds::row(under.trim_end_matches('s'))?.name);
+    let point = Point { to: vec![(carrier, By::Key)], text: id.to_owned(), firm: true, principal: false };
+    match rename(&point) {
+        Renamed::Text(id) => Some(format!("{under}/{id}")),
+        Renamed::Same => Some(key.to_owned()),
+        Renamed::Later | Renamed::Missing => None,
+    }
+}
+
+fn parse(body: &[u8]) -> Result<Value> {
+    serde_json::from_slice(body)
+        .map_err(|e| Fault::new(Class::Unavailable, "http.unexpected", "read an answer", e))
+}
+
+fn not_made(kind: &Kind, key: &str) -> Fault {
+    let detail = format!("it refers to the {kind} {key:?}, which was not brought back");
+    Fault::new(Class::Absent, "restore.missing", "put references into the target's words", detail)
+        .hint("see why that one failed, and restore again: what is there already is left as it is")
+}
+
+fn no_key(row: &Row) -> Fault {
+    let detail = format!("the answer names no {}, and the item is not found", row.key.join(" or "));
+    Fault::new(Class::Unavailable, "restore.no-key", "make an item", detail)
+}
