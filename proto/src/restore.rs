@@ -34,6 +34,9 @@ pub struct Restoring {
     pub before: SnapshotRef,
     /// How items are changed on the way.
     pub crossing: Crossing,
+    /// The record of the restore that this one takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<SnapshotId>,
     /// A warehouse of the target that runs SQL statements, where one is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warehouse: Option<String>,
@@ -162,6 +165,9 @@ pub struct Step {
     /// What its references mean in the target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pointers: Vec<Pointer>,
+    /// Fields that get these values, whatever the parts say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<(String, serde_json::Value)>,
 }
 
 /// What a [`Step`] does.

@@ -1,19 +1,31 @@
 //! `lakehold diff`.
 
 use clap::Args;
-use lakehold_proto::address::Address;
+use std::path::PathBuf;
+
+use lakehold_proto::address::{Address, Moment};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::Kind;
 use lakehold_proto::outcome::Standing;
+use lakehold_proto::store::identity;
 use serde_json::Value;
 
+use super::attend::attend;
+use super::restore::read_mapping_of;
 use super::{Context, exit};
 use crate::diff::{Change, Diff, FieldChange, PartUnknown, What, diff};
 use crate::output::{Format, document, escaped, name_line, print, shown};
+use crate::restore::Restore;
+use crate::restore::compare::{across, is_across};
+use crate::running::Running;
+use crate::snapshot::find::Found;
+use crate::snapshot::read_at;
 
 const EXAMPLES: &str = "\
 Examples:
   lakehold diff prod@2026-08-01 prod
+  lakehold diff prod live:prod                            what changed since the last backup
+  lakehold diff prod dr --map map.yaml                    across workspaces: paired by name, without the servers' own
   lakehold diff prod@0198c1e2 prod@latest --kind job -o json
   lakehold diff prod@2026-08-01 prod --exit-code && echo nothing changed";
 
@@ -26,18 +38,21 @@ const FIELDS: usize = 12;
 pub struct DiffArgs {
     /// The snapshot that was: ENV@WHEN, also with :KIND or :KIND/NAME
     pub from: Address,
-    /// The snapshot that is
+    /// The snapshot that is; `live:ENV` for the environment itself, as it is now
     pub to: Address,
     /// Only this kind; may be given several times
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
     pub kinds: Vec<String>,
+    /// What is called otherwise in the second environment, where it is another one (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub map: Option<PathBuf>,
     /// End with exit code 8 when anything differs; what nobody can know is told, and is no difference
     #[arg(long)]
     pub exit_code: bool,
 }
 
 pub(super) async fn run(args: &DiffArgs, context: &Context) -> Result<u8> {
-    let (from, to) = (context.snapshot(&args.from).await?, context.snapshot(&args.to).await?);
+    let (from, to) = (snapshot(&args.from, context).await?, snapshot(&args.to, context).await?);
     let items: Vec<_> =
         [&args.from, &args.to].into_iter().filter_map(|address| address.item.as_ref()).collect();
     let mut kinds: Vec<Kind> = args.kinds.iter().map(Kind::named).collect();
@@ -47,7 +62,12 @@ pub(super) async fn run(args: &DiffArgs, context: &Context) -> Result<u8> {
         let detail = format!("{unknown} is no kind of {}", to.manifest.source);
         return Err(Fault::new(Class::Config, "kind.unknown", "compare snapshots", detail));
     }
-    let mut found = diff(&context.store, &from.manifest, &to.manifest, &kinds).await?;
+    let mut found = if is_across(&from.manifest, &to.manifest) {
+        let mapping = read_mapping_of(args.map.as_deref())?;
+        across(&context.store, &from.manifest, &to.manifest, &kinds, mapping).await?
+    } else {
+        diff(&context.store, &from.manifest, &to.manifest, &kinds).await?
+    };
     let named: Vec<_> = items.iter().filter_map(|item| item.which.as_ref()).collect();
     if !named.is_empty() {
         let fits = |change: &Change| {
@@ -71,6 +91,28 @@ pub(super) async fn run(args: &DiffArgs, context: &Context) -> Result<u8> {
         format => document(format, &found)?,
     }
     Ok(if differs && args.exit_code { exit::DIFFERENCE } else { exit::COMPLETE })
+}
+
+/// The snapshot that an address means; of a live environment one that is taken now, scoped, and kept.
+async fn snapshot(address: &Address, context: &Context) -> Result<Found> {
+    if address.state != Moment::Live {
+        return context.snapshot(address).await;
+    }
+    let (environment, store) = (&address.environment, identity::open(&*context.store).await?.store);
+    let running = Running::start(&context.settings.config, context.place(), Some(&store)).await?;
+    let kinds = address.item.iter().map(|item| item.kind.clone()).collect();
+    let looked = attend(&running, context, "look at a live environment", async |attended| {
+        let restore = Restore { backup: &running.backup };
+        attended
+            .watch(vec![(environment.clone(), None)], async |view, stop| {
+                restore.look(environment, kinds, view, stop).await
+            })
+            .await
+    })
+    .await;
+    running.close().await;
+    let (manifest, hash) = read_at(&*context.store, &looked?.key()).await?;
+    Ok(Found { manifest, hash })
 }
 
 fn text(found: &Diff) -> String {

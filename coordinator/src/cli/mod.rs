@@ -9,7 +9,9 @@ mod context;
 mod demo;
 mod diff;
 mod doctor;
+mod drill;
 mod errors;
+mod history;
 mod init;
 mod ls;
 mod restore;
@@ -139,6 +141,12 @@ pub enum Command {
     Restore(Box<restore::RestoreArgs>),
     /// Compare two snapshots, item by item and field by field
     Diff(diff::DiffArgs),
+    /// Tell every version of one item, and what changed in each
+    History(history::HistoryArgs),
+    /// Prove a snapshot: restore it into a sandbox, compare, clean up
+    Drill(drill::DrillArgs),
+    /// Let go what a passive restore held: schedules, triggers, idle machines, scripts
+    Activate(restore::ActivateArgs),
     /// Read snapshots back and check every hash
     Verify(verify::VerifyArgs),
     /// Tell how old each environment's last good snapshot is, against its objective
@@ -183,6 +191,9 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Ls(args) => ls::run(&args, &Context::open(&global).await?).await,
         Command::Show(args) => show::run(&args, &Context::open(&global).await?).await,
         Command::Restore(args) => restore::run(*args, &Context::load(&global).await?).await,
+        Command::History(args) => history::run(&args, &Context::open(&global).await?).await,
+        Command::Drill(args) => drill::run(&args, &Context::load(&global).await?).await,
+        Command::Activate(args) => restore::activate(&args, &Context::load(&global).await?).await,
         Command::Diff(args) => diff::run(&args, &Context::open(&global).await?).await,
         Command::Verify(args) => verify::run(&args, &Context::open(&global).await?).await,
         Command::Status(args) => status::run(&args, &Context::load(&global).await?).await,

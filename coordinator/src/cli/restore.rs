@@ -1,6 +1,6 @@
 //! `lakehold restore`: what may be typed; the plan for people; what a restore came to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -141,6 +141,50 @@ pub enum RestoreCommand {
     },
 }
 
+/// What may be typed behind `activate`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lakehold activate dr             what would start\n  lakehold activate dr --apply"
+)]
+pub struct ActivateArgs {
+    /// The environment: what the latest passive restore into it held
+    pub environment: EnvName,
+    /// That restore, by the first digits of its id, instead of the latest
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// How it is carried out.
+    #[command(flatten)]
+    pub applying: Applying,
+}
+
+pub(super) async fn activate(args: &ActivateArgs, context: &Context) -> Result<u8> {
+    let store = identity::open(&*context.store).await?.store;
+    let running = Running::start(&context.settings.config, context.place(), Some(&store)).await?;
+    let environment = &args.environment;
+    let (_, share) = of_target(context, environment)?;
+    let restore = Restore { backup: &running.backup };
+    let ended = async {
+        if args.applying.resume {
+            return resume(environment, &running, context).await;
+        }
+        let passive =
+            |record: &Manifest| record.restore.as_ref().is_some_and(|restored| restored.crossing.passive);
+        let record = find_record(context, environment, args.id.as_deref(), passive).await?;
+        attend(&running, context, "activate what a restore held", async |attended| {
+            let prepared = attended
+                .watch(vec![(environment.clone(), None)], async |view, stop| {
+                    restore.plan_activation(&record, share, view, stop).await
+                })
+                .await?;
+            finish(&attended, &restore, prepared, &args.applying, false, context).await
+        })
+        .await
+    };
+    let ended = ended.await;
+    running.close().await;
+    ended
+}
+
 pub(super) async fn run(args: RestoreArgs, context: &Context) -> Result<u8> {
     let store = identity::open(&*context.store).await?.store;
     let running = Running::start(&context.settings.config, context.place(), Some(&store)).await?;
@@ -221,7 +265,7 @@ async fn undo(
     if applying.resume {
         return resume(environment, running, context).await;
     }
-    let record = find_record(context, environment, id).await?;
+    let record = find_record(context, environment, id, |_| true).await?;
     let (warehouse, share) = of_target(context, environment)?;
     attend(running, context, "undo a restore", async |attended| {
         let prepared = attended
@@ -251,13 +295,30 @@ async fn resume(target: &EnvName, running: &Running, context: &Context) -> Resul
 }
 
 /// The record of a restore into an environment: the latest, or the one whose id begins so.
-async fn find_record(context: &Context, environment: &EnvName, id: Option<&str>) -> Result<Manifest> {
+async fn find_record(
+    context: &Context,
+    environment: &EnvName,
+    id: Option<&str>,
+    fits: impl Fn(&Manifest) -> bool,
+) -> Result<Manifest> {
     let absent = |detail: String| {
         Fault::new(Class::Absent, "restore.absent", format!("find a restore into {environment}"), detail)
             .hint("`lakehold runs` lists what was done")
     };
+    let mut undone = BTreeSet::new();
     for key in restore::records(&*context.store, environment).await?.into_iter().rev() {
         let (record, _) = read_at(&*context.store, &key).await?;
+        // The latest is the latest that still stands.
+        if let Some(undoes) = record.restore.as_ref().and_then(|restored| restored.undoes) {
+            undone.insert(undoes);
+            continue;
+        }
+        if id.is_none() && undone.contains(&record.snapshot) {
+            continue;
+        }
+        if !fits(&record) {
+            continue;
+        }
         if id.is_none_or(|id| record.snapshot.starts_with(id) || record.run.id.starts_with(id)) {
             return Ok(record);
         }
@@ -319,9 +380,10 @@ async fn finish(
     let given = context.settings.config.environments.get(&plan.target);
     let mut protection = given.map_or(Protection::Confirm, |given| given.protection);
     let what = format!("This changes {}.", plan.target);
-    if plan.ask.shared {
+    // Undo touches what the restore touched, and that was confirmed.
+    if plan.ask.shared && prepared.undoes.is_none() {
         protection = Protection::TypedName;
-    } else if plan.summary.delete > 0 && protection == Protection::None {
+    } else if plan.ask.delete_extra && protection == Protection::None {
         protection = Protection::Confirm;
     }
     applying.confirmation.ask(&plan.target, protection, &what)?;
@@ -353,10 +415,7 @@ fn moved(saved: &Document, now: &Document) -> Fault {
 }
 
 fn ask_of(args: &RestoreArgs, target: &EnvName, context: &Context) -> Result<Ask> {
-    let mapping = match &args.map {
-        Some(path) => read_mapping(path)?,
-        None => Mapping::default(),
-    };
+    let mapping = read_mapping_of(args.map.as_deref())?;
     let (warehouse, _) = of_target(context, target)?;
     Ok(Ask {
         wanted: Wanted {
@@ -374,7 +433,7 @@ fn ask_of(args: &RestoreArgs, target: &EnvName, context: &Context) -> Result<Ask
 }
 
 /// The warehouse for SQL, and the share of the limits, of an environment.
-fn of_target(context: &Context, target: &EnvName) -> Result<(Option<String>, f64)> {
+pub(super) fn of_target(context: &Context, target: &EnvName) -> Result<(Option<String>, f64)> {
     let Some(given) = context.settings.config.environments.get(target) else {
         let detail = format!("{target} is not configured, so nothing can be brought back into it");
         let known: Vec<_> = context.settings.config.environments.keys().map(EnvName::as_str).collect();
@@ -395,7 +454,9 @@ fn request(from: Found, target: &EnvName, ask: Ask, context: &Context) -> Result
     Ok(Request { from, target: target.clone(), ask, share })
 }
 
-fn read_mapping(path: &Path) -> Result<Mapping> {
+/// The mapping of a file; without one, an empty one.
+pub(super) fn read_mapping_of(path: Option<&Path>) -> Result<Mapping> {
+    let Some(path) = path else { return Ok(Mapping::default()) };
     let text = std::fs::read_to_string(path)
         .map_err(|e| Fault::new(Class::Config, "map.unreadable", format!("read {}", path.display()), e))?;
     let mapping: Mapping = parse_strictly(path, &text)?;
@@ -452,7 +513,8 @@ fn render(plan: &Document, short: bool) -> String {
                 &format!("  {sign} … and {} more to {} (all: -o json)\n", items.len() - TOLD, action.word());
         }
     }
-    let by_hand: Vec<_> = plan.items.iter().filter(|item| !item.by_hand.is_empty()).collect();
+    let by_hand: Vec<_> =
+        plan.items.iter().filter(|item| item.action != Action::Blocked && !item.by_hand.is_empty()).collect();
     if !by_hand.is_empty() {
         text += "\nA person must see to:\n";
         for item in by_hand.iter().take(TOLD) {

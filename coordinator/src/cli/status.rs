@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{Context, exit};
 use crate::output::{Align, Format, Table, age, count, document, print, say, stamp};
+use crate::restore::drill;
 use crate::snapshot::find::environments;
 use crate::snapshot::good::{Good, last_good};
 use lakehold_proto::store::identity;
@@ -76,6 +77,16 @@ struct Row {
     age_seconds: Option<i64>,
     last_good: Option<Good>,
     damaged: u64,
+    proved: Option<Proved>,
+}
+
+/// What the latest drill says.
+#[derive(Serialize)]
+struct Proved {
+    time: Timestamp,
+    snapshot: lakehold_proto::ids::SnapshotId,
+    proof: bool,
+    seconds: f64,
 }
 
 #[derive(Serialize)]
@@ -113,6 +124,13 @@ pub(super) async fn run(args: &StatusArgs, context: &Context) -> Result<u8> {
 async fn row(context: &Context, environment: EnvName, now: Timestamp) -> Result<Row> {
     let configured = context.settings.config.environments.get(&environment);
     let (last_good, damaged) = last_good(&*context.store, &environment).await?;
+    let drilled = drill::latest(&*context.store, &environment).await?;
+    let proved = drilled.map(|drill| Proved {
+        time: drill.began,
+        snapshot: drill.snapshot,
+        proof: drill.is_proof(),
+        seconds: drill.seconds,
+    });
     // A clock that was set back makes a snapshot look younger, never older than it is.
     let age = last_good.as_ref().map(|good| now.duration_since(good.time).max(SignedDuration::ZERO));
     let rpo = configured.and_then(|c| c.rpo).and_then(|rpo| SignedDuration::try_from(rpo.0).ok());
@@ -123,6 +141,7 @@ async fn row(context: &Context, environment: EnvName, now: Timestamp) -> Result<
         age_seconds: age.map(|age| age.as_secs()),
         last_good,
         damaged,
+        proved,
     })
 }
 
@@ -136,6 +155,7 @@ fn table(rows: &[Row]) -> Result<()> {
         ("ITEMS", Align::Right),
         ("GAPS", Align::Right),
         ("ID", Align::Left),
+        ("PROVED", Align::Left),
     ]);
     let length =
         |seconds: Option<i64>| seconds.map_or_else(|| "-".into(), |s| age(SignedDuration::from_secs(s)));
@@ -151,6 +171,12 @@ fn table(rows: &[Row]) -> Result<()> {
             number(|good| good.items),
             number(|good| good.gaps),
             good.map_or_else(|| "-".into(), |good| good.snapshot.short()),
+            row.proved.as_ref().map_or_else(
+                || "never".into(),
+                |proved| {
+                    if proved.proof { stamp(proved.time) } else { format!("FAILED {}", stamp(proved.time)) }
+                },
+            ),
         ]);
     }
     if table.is_empty() {

@@ -201,7 +201,7 @@ impl Diff {
 }
 
 impl Side {
-    fn of(manifest: &Manifest, wanted: &[Kind]) -> Self {
+    pub(crate) fn of(manifest: &Manifest, wanted: &[Kind]) -> Self {
         let compared = |report: &&KindReport| wanted.is_empty() || wanted.contains(&report.kind);
         Self {
             environment: manifest.environment.clone(),

@@ -6,7 +6,10 @@
 //! **Twice** is once: the second plan finds everything as it should be. **A target that moved** since a plan was saved is
 //! told by planning again.
 
+pub mod activate;
+pub mod compare;
 pub mod document;
+pub mod drill;
 pub mod planner;
 pub mod select;
 pub mod side;
@@ -66,6 +69,8 @@ pub struct Prepared {
     pub steps: BTreeMap<(u16, Kind), Vec<Step>>,
     /// The target, as it was looked at.
     pub before: Manifest,
+    /// The record of the restore that this one takes back.
+    pub undoes: Option<SnapshotId>,
 }
 
 /// The verb.
@@ -126,7 +131,7 @@ impl Restore<'_> {
             before: named(&before, hash),
         };
         let document = Document::new(head, ask, &decisions, blueprint, request.share);
-        Prepared { document, steps: decisions.steps, before }
+        Prepared { document, steps: decisions.steps, before, undoes: None }
     }
 
     /// A scoped snapshot of an environment as it is now.
@@ -199,6 +204,7 @@ impl Restore<'_> {
                 from: document.from.clone(),
                 before: document.before.clone(),
                 crossing: document.ask.crossing.clone(),
+                undoes: prepared.undoes,
                 warehouse: document.ask.warehouse.clone(),
             })),
         };
@@ -303,14 +309,22 @@ fn may_change(before: &Manifest) -> Result<()> {
     Ok(())
 }
 
-fn cross(ask: &mut Ask, from: &Manifest, to: &Manifest) {
+fn fact(manifest: &Manifest, name: &str) -> Option<String> {
+    manifest.probe.facts.get(name).cloned()
+}
+
+/// Whether two snapshots are of one workspace, under whatever names.
+pub(crate) fn is_same_workspace(from: &Manifest, to: &Manifest) -> bool {
     const WORKSPACE: &str = "workspace_id";
-    const CLOUD: &str = "cloud";
-    let fact = |manifest: &Manifest, name: &str| manifest.probe.facts.get(name).cloned();
-    let same = match (fact(from, WORKSPACE), fact(to, WORKSPACE)) {
+    match (fact(from, WORKSPACE), fact(to, WORKSPACE)) {
         (Some(a), Some(b)) => a == b,
         _ => from.environment == to.environment,
-    };
+    }
+}
+
+fn cross(ask: &mut Ask, from: &Manifest, to: &Manifest) {
+    const CLOUD: &str = "cloud";
+    let same = is_same_workspace(from, to);
     ask.crossing.same = same;
     ask.crossing.passive &= !same;
     ask.crossing.restorer = Some(to.probe.identity.name.clone()).filter(|name| !name.is_empty());
@@ -406,7 +420,7 @@ pub(crate) async fn touched(
                 let place = (named.kind.clone(), became);
                 match act {
                     "create" => _ = found.insert(place, "create"),
-                    "replace" | "access" => _ = found.entry(place).or_insert("replace"),
+                    "replace" | "access" | "activate" => _ = found.entry(place).or_insert("replace"),
                     _ => {}
                 }
             }

@@ -745,6 +745,7 @@ impl Planner<'_> {
             others,
             parts: parts(item)?,
             pointers: look.pointers.clone(),
+            set: Vec::new(),
         })
     }
 
@@ -779,6 +780,7 @@ impl Planner<'_> {
                 others: Vec::new(),
                 parts: parts(item)?.into_iter().filter(|part| part.role == Role::Object).collect(),
                 pointers: Vec::new(),
+                set: Vec::new(),
             };
             // What refers to others goes first.
             steps.entry((stage + u16::from(u8::MAX - layer), item.kind.clone())).or_default().push(step);

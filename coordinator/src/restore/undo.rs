@@ -90,6 +90,7 @@ impl Restore<'_> {
                 others: Vec::new(),
                 parts: parts(item)?.into_iter().filter(|part| part.role == Role::Object).collect(),
                 pointers: Vec::new(),
+                set: Vec::new(),
             };
             // Longer names first: what lies in a folder goes before the folder.
             let depth = name.matches(['/', '.']).count().min(200) as u16;
@@ -116,6 +117,6 @@ impl Restore<'_> {
             before: named(&now, now_hash),
         };
         let document = Document::new(head, ask, &decisions, blueprint, share);
-        Ok(Prepared { document, steps: decisions.steps, before: now })
+        Ok(Prepared { document, steps: decisions.steps, before: now, undoes: Some(record.snapshot) })
     }
 }

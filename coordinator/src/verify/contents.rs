@@ -10,8 +10,9 @@ use lakehold_proto::manifest::{KindReport, Manifest};
 use lakehold_proto::store::{Key, SharedStore};
 
 use super::{Damage, Verdict, finding};
+use crate::restore::records;
 use crate::snapshot::survey::{Survey, survey};
-use crate::snapshot::{ListedSnapshot, index, page, read_manifest};
+use crate::snapshot::{ListedSnapshot, index, page, read_at, read_manifest};
 
 /// What the first round found.
 #[derive(Debug, Default)]
@@ -62,6 +63,25 @@ impl Contents {
             }
         }
         self.verdicts.push(verdict);
+        Ok(())
+    }
+
+    /// Reads the records of restores as it reads snapshots.
+    pub(super) async fn read_records(&mut self, store: &SharedStore) -> Result<()> {
+        let folders = store.list_folders("restores/").await?;
+        for environment in folders.iter().filter_map(|folder| folder.parse::<EnvName>().ok()) {
+            for key in records(&**store, &environment).await? {
+                match finding(read_at(&**store, &key).await)? {
+                    Err(fault) => self.damage.push(Damage::of(&key, &fault)),
+                    Ok((manifest, _)) => {
+                        let listed =
+                            ListedSnapshot { time: manifest.time.clone(), snapshot: manifest.snapshot };
+                        self.read_all(store, &key, &environment, &listed, &manifest).await?;
+                        self.snapshots.push(Arc::new(manifest));
+                    }
+                }
+            }
+        }
         Ok(())
     }
 

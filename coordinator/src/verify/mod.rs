@@ -148,6 +148,9 @@ pub async fn verify(store: &SharedStore, request: &Request, meter: &Meter) -> Re
     for (environment, listed) in &request.snapshots {
         contents.read(store, environment, listed).await?;
     }
+    if request.whole_store {
+        contents.read_records(store).await?;
+    }
     let mut found = packs::check(store, &contents, request.percent, meter).await?;
     found.damage.splice(0..0, contents.damage.iter().cloned());
     let blamed = blame::blame(store, &contents, &found.hurt).await?;

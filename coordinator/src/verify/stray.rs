@@ -32,7 +32,7 @@ pub(super) async fn notes(store: &SharedStore, contents: &Contents) -> Result<Ve
             ("indexes", Some(hash)) if contents.met.contains(&hash) => continue,
             ("packs", Some(_)) => 0,
             ("indexes", Some(_)) => 1,
-            ("lakehold.json" | "runs" | "snapshots" | "probes", _) => continue,
+            ("lakehold.json" | "runs" | "snapshots" | "restores" | "drills" | "probes", _) => continue,
             _ => {
                 foreign.push(key.to_owned());
                 continue;

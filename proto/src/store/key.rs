@@ -139,6 +139,16 @@ impl Key {
         Self(format!("runs/{}/made/{environment}/{hash}", run.digits()))
     }
 
+    /// `drills/<environment>/<time>-<run>.json`: what a drill proved.
+    pub fn drill(environment: &EnvName, time: &str, run: RunId) -> Self {
+        Self(format!("{}{time}-{}.json", Self::drills(environment), run.digits()))
+    }
+
+    /// The prefix of the reports of all drills of an environment.
+    pub fn drills(environment: &EnvName) -> String {
+        format!("drills/{environment}/")
+    }
+
     /// `runs/<run>/begun/<task>`: some worker began with a task of a restore.
     pub fn begun(run: RunId, task: TaskId) -> Self {
         Self(format!("runs/{}/begun/{}", run.digits(), task.digits()))

@@ -3,3 +3,4 @@
 mod round_trip;
 mod safety;
 mod trouble;
+mod verbs;

@@ -142,6 +142,9 @@ pub trait Blueprint: Send + Sync + fmt::Debug {
         crossing: &Crossing,
     ) -> Vec<Concern>;
 
+    /// The fields that a passive restore holds, with what they are where they are not held.
+    fn held(&self, kind: &Kind, object: &Value) -> Vec<(String, Value)>;
+
     /// The plainer kind that it comes back as, where it lacks what makes it one of its own.
     fn plainly(&self, seen: &Seen<'_>) -> Option<Kind>;
 

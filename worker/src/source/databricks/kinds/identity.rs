@@ -111,6 +111,8 @@ pub(super) static ROWS: [Row; 4] = [
             update: rest("PATCH", "/api/2.0/preview/scim/v2/Groups/{id}", Shape::Scim(&["externalId"])),
             delete: rest("DELETE", "/api/2.0/preview/scim/v2/Groups/{id}", Shape::Empty),
             then: &[rest("PATCH", "/api/2.0/preview/scim/v2/Groups/{id}", Shape::Scim(&["members"]))],
+            // Everybody is in these, without being put there.
+            assigned_where: &[("members", "displayName", &["users", "account users"])],
             ..PLAIN
         },
         permission: ADMIN,

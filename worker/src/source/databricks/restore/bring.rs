@@ -224,6 +224,9 @@ impl Bringing {
         let like = self.row.key.first().and_then(|field| path::find(&source, field).into_iter().next());
         let owner = self.row.restore.owner.and_then(|(field, _)| path::text(&source, field));
         let mut object = across(Role::Object, source, &mut rename);
+        for (field, value) in &step.set {
+            path::rewrite(&mut object, field, &mut |held| *held = value.clone());
+        }
         if let (Some((field, _)), Some(owner)) = (self.row.restore.owner, owner) {
             object[field] = match rename(&portable::principal(&owner)) {
                 Renamed::Text(new) => json!(new),

@@ -7,7 +7,9 @@ use lakehold_proto::restore::{Act, Crossing};
 use serde_json::Value;
 
 use super::super::families::{FAMILIES, GRANTS, PERMISSIONS, SECRETS, STATEMENTS, Verb};
-use super::super::kinds::{Access, Content, Is, List, Row, Treat, Write, is_metastores, path, row};
+use super::super::kinds::{
+    Access, Class, Content, FieldRule, Is, List, Row, Treat, Write, is_metastores, path, row,
+};
 use super::super::probe::{FACT_ACCOUNT_ID, FACT_METASTORE_ID};
 use super::super::work::canonical_path;
 use super::portable::{self, EVERYBODY, NAMED, PRINCIPALS};
@@ -236,6 +238,16 @@ impl Blueprint for Databricks {
             concerns.extend(shortcomings(row, portable));
         }
         concerns
+    }
+
+    fn held(&self, kind: &Kind, object: &Value) -> Vec<(String, Value)> {
+        let Some(row) = row(kind.as_str()) else { return Vec::new() };
+        let of = |rule: &FieldRule| {
+            let Class::Held(to) = rule.class else { return None };
+            let value = path::find(object, rule.path).into_iter().next()?;
+            (value != portable::passive(to)).then(|| (rule.path.to_owned(), value))
+        };
+        row.rules.iter().filter_map(of).collect()
     }
 
     fn plainly(&self, seen: &Seen<'_>) -> Option<Kind> {

@@ -132,7 +132,7 @@ fn documents(row: &Row) -> impl Iterator<Item = &'static str> {
     found.into_iter()
 }
 
-fn passive(to: Passive) -> Value {
+pub(super) fn passive(to: Passive) -> Value {
     match to {
         Passive::Paused => json!("PAUSED"),
         Passive::Zero => json!(0),

@@ -1,0 +1,141 @@
+//! `lakehold drill`.
+
+use clap::Args;
+use jiff::SignedDuration;
+use lakehold_proto::address::Address;
+use lakehold_proto::fault::Result;
+use lakehold_proto::ids::EnvName;
+use lakehold_proto::restore::Crossing;
+use lakehold_proto::store::identity;
+
+use super::attend::attend;
+use super::confirm::Confirmation;
+use super::restore::{of_target, read_mapping_of};
+use super::{Context, exit};
+use crate::output::{Format, age, count, document, print, shown};
+use crate::restore::drill::{Drill, Objectives};
+use crate::restore::planner::Ask;
+use crate::restore::{Request, Restore};
+use crate::running::Running;
+
+const EXAMPLES: &str = "\
+Examples:
+  lakehold drill prod --to sandbox
+  lakehold drill prod --to sandbox --yes -o json        for a timer; the report is kept in the store
+  lakehold drill prod --to sandbox --map map.yaml
+
+Exit codes: 0 proved; 1 something did not come back as it was; 6 it did, and an objective (rto, rpo) is breached";
+
+/// Differences that are told.
+const TOLD: usize = 20;
+
+/// What may be typed behind `drill`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DrillArgs {
+    /// The snapshot to try: ENV, ENV@WHEN
+    pub from: Address,
+    /// The environment to try it in: things are made there, and taken away again
+    #[arg(long, value_name = "ENV")]
+    pub to: EnvName,
+    /// What is called otherwise in the sandbox (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub map: Option<std::path::PathBuf>,
+    /// Leave out what can only be made running: clusters and warehouses
+    #[arg(long)]
+    pub no_compute: bool,
+    /// Answers given beforehand.
+    #[command(flatten)]
+    pub confirmation: Confirmation,
+}
+
+pub(super) async fn run(args: &DrillArgs, context: &Context) -> Result<u8> {
+    let store = identity::open(&*context.store).await?.store;
+    let from = context.snapshot(&args.from).await?;
+    let (warehouse, share) = of_target(context, &args.to)?;
+    let mapping = read_mapping_of(args.map.as_deref())?;
+    let configured = &context.settings.config.environments;
+    let protection = configured.get(&args.to).map_or_else(Default::default, |given| given.protection);
+    let what = format!("A drill makes things in {}, and takes them away again.", args.to);
+    args.confirmation.ask(&args.to, protection, &what)?;
+    let asked = configured.get(&from.manifest.environment);
+    let length = |given: Option<lakehold_proto::config::HumanDuration>| {
+        given.and_then(|given| SignedDuration::try_from(given.0).ok())
+    };
+    let objectives = Objectives {
+        rto: length(asked.and_then(|asked| asked.rto)),
+        rpo: length(asked.and_then(|asked| asked.rpo)),
+    };
+    let ask = Ask {
+        crossing: Crossing { passive: true, mapping, ..Crossing::default() },
+        no_compute: args.no_compute,
+        warehouse,
+        ..Ask::default()
+    };
+    let request = Request { from, target: args.to.clone(), ask, share };
+    let running = Running::start(&context.settings.config, context.place(), Some(&store)).await?;
+    let report = attend(&running, context, "drill", async |attended| {
+        let restore = Restore { backup: &running.backup };
+        attended
+            .watch(vec![(args.to.clone(), None)], async |view, stop| {
+                restore.drill(&request, objectives, view, stop).await
+            })
+            .await
+    })
+    .await;
+    running.close().await;
+    let report = report?;
+    match context.output {
+        Format::Table => print(&render(&report))?,
+        Format::Name => print(&format!("{}\n", report.run))?,
+        format => document(format, &report)?,
+    }
+    Ok(match () {
+        () if !report.is_proof() || !report.cleaned => exit::FAILED,
+        () if report.is_breach() => exit::OBJECTIVE,
+        () => exit::COMPLETE,
+    })
+}
+
+fn render(report: &Drill) -> String {
+    let length = |seconds: i64| age(SignedDuration::from_secs(seconds));
+    let against = |is: i64, wanted: Option<i64>| match wanted {
+        None => format!("{} (no objective)", length(is)),
+        Some(wanted) if is > wanted => format!("{}, BREACHES {}", length(is), length(wanted)),
+        Some(wanted) => format!("{}, within {}", length(is), length(wanted)),
+    };
+    let planned = &report.planned;
+    let mut text = format!(
+        "{}@{} in {}: {}\n",
+        report.environment,
+        report.snapshot.short(),
+        report.sandbox,
+        if report.is_proof() { "proved" } else { "NOT PROVED" }
+    );
+    text +=
+        &format!("  restored    {} items, {} steps failed\n", count(planned.changes()), count(report.failed));
+    text += &format!("  compared    {} differ\n", count(report.differing));
+    for difference in report.differences.iter().take(TOLD) {
+        text += &format!("    ~ {}\n", shown(difference));
+    }
+    if planned.blocked + planned.degraded > 0 {
+        let told = format!("{} blocked, {} degraded", count(planned.blocked), count(planned.degraded));
+        text += &format!(
+            "  not tried   {told} (see: lakehold restore {} --to {})\n",
+            report.environment, report.sandbox
+        );
+    }
+    text += &format!("  took        {}\n", against(report.seconds.ceil() as i64, report.rto_seconds));
+    text += &format!("  would lose  {}\n", against(report.age_seconds, report.rpo_seconds));
+    match &report.left_behind {
+        None => text += "  cleaned up\n",
+        Some(why) => {
+            text += &format!(
+                "  NOT CLEANED UP: {}\n    try: lakehold restore undo {} --apply\n",
+                shown(why),
+                report.sandbox
+            );
+        }
+    }
+    text
+}
