@@ -26,6 +26,9 @@ pub const POINTS: [&str; 19] = [
     "coordinator.before-report",
 ];
 
+/// The steps that only a restore passes.
+pub const OF_RESTORE: [&str; 2] = ["worker.after-create", "worker.after-made"];
+
 #[cfg(feature = "conformance")]
 pub use armed::{during, is_armed, killpoint};
 
@@ -53,7 +56,7 @@ mod armed {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    use super::POINTS;
+    use super::{OF_RESTORE, POINTS};
 
     /// The step that kills, and how often it may be passed before.
     static ARMED: LazyLock<Option<(String, AtomicU32)>> = LazyLock::new(|| {
@@ -70,7 +73,7 @@ mod armed {
     /// Passes a step; does not return when the process is to die there.
     pub fn killpoint(point: &'static str) {
         let Some((wanted, left)) = &*ARMED else { return };
-        assert!(POINTS.contains(&point), "{point} is not listed");
+        assert!(POINTS.contains(&point) || OF_RESTORE.contains(&point), "{point} is not listed");
         if wanted == point && left.fetch_sub(1, Ordering::SeqCst) == 1 {
             let _ = kill_process(getpid(), Signal::KILL);
             // The signal may take a moment, in which nothing more must happen.

@@ -210,7 +210,7 @@ class Snapshot:
 
     def scoped(self):
         selection = self.manifest["selection"]
-        return any(selection.get(field) for field in ("kinds", "exclude_kinds", "paths", "shared"))
+        return any(selection.get(field) for field in ("kinds", "exclude_kinds", "paths", "shared", "look"))
 
     def load(self):
         """Reads every page and index (6, 8), and settles which lines and items count (10)."""

@@ -45,12 +45,15 @@ mod simulated {
     use std::time::Duration;
 
     use clap::Parser as _;
+    use lakehold_proto::address::When;
     use lakehold_proto::store::DirectoryStore;
     use lakehold_sim::{Mutation, Population, Sim, SimConfig};
 
     use super::super::{Cli, exit, run as carry_out};
     use super::{Class, Fault, MARK, Path, Result};
     use crate::output::say;
+    use crate::snapshot::find::find_in;
+    use crate::snapshot::items::each_index;
     use crate::snapshot::list;
 
     /// Items in the simulated workspace: enough to see the fan-out, few enough to be done in seconds at the real limits.
@@ -64,9 +67,12 @@ mod simulated {
             latency: Duration::from_millis(5),
             ..SimConfig::default()
         };
-        let sim = Sim::start(simulated).await.map_err(|e| fault("start the simulated workspace", &e))?;
+        let spare = SimConfig { population: Population::Empty, seed: 2, ..simulated.clone() };
+        let start =
+            async |config| Sim::start(config).await.map_err(|e| fault("start a simulated workspace", &e));
+        let (sim, spare) = (start(simulated).await?, start(spare).await?);
         write_secret(&dir.join("token"), sim.token())?;
-        write(&config, &configuration(&sim.url(0), dir))?;
+        write(&config, &configuration([&sim.url(0), &spare.url(0)], None, dir))?;
         say(&format!("A simulated Databricks workspace with about {ITEMS} items listens at {}.", sim.url(0)));
         let at = |typed: &str| step(&config, typed.to_owned());
         worst([at("backup --env sandbox --tag before").await?])?;
@@ -80,11 +86,20 @@ mod simulated {
             at("snapshots").await?,
             at(&format!("diff {} sandbox", before(dir).await?)).await?,
             at("ls sandbox --kind job").await?,
+        ])?;
+        say("\nThe workspace is lost. There is an empty one, of another account:");
+        worst([at("backup --env spare").await?])?;
+        let warehouse = warehouse(dir).await?;
+        write(&config, &configuration([&sim.url(0), &spare.url(0)], Some(&warehouse), dir))?;
+        worst([
+            at("restore sandbox --to spare --apply --yes").await?,
+            at("diff sandbox live:spare").await?,
+            at("activate spare --apply --yes").await?,
             at("verify --all").await?,
         ])?;
         let config = config.display();
         say(&format!(
-            "\nThe workspace ends with this process; its snapshots stay. Look at them:\n  \
+            "\nThe workspaces end with this process; the snapshots stay. Look at them:\n  \
              lakehold -c {config} snapshots\n  lakehold -c {config} ls sandbox --kind notebook\n  \
              lakehold -c {config} show sandbox:job/NAME"
         ));
@@ -137,12 +152,29 @@ mod simulated {
         .hint("name another directory with --dir"))
     }
 
-    fn configuration(url: &str, dir: &Path) -> String {
+    /// The warehouse of the empty workspace that can run SQL.
+    async fn warehouse(dir: &Path) -> Result<String> {
+        let store = DirectoryStore::new(dir.join("lakehold-store"));
+        let found = find_in(&store, &"spare".parse()?, &When::Latest).await?;
+        let mut warehouse = String::new();
+        each_index(&store, &found.manifest, &|named| named.kind.as_str() == "sql_warehouse", |_, index| {
+            warehouse = index.entries.first().map(|entry| entry.key.clone()).unwrap_or_default();
+            Ok(warehouse.is_empty())
+        })
+        .await?;
+        Ok(warehouse)
+    }
+
+    fn configuration(urls: [&str; 2], warehouse: Option<&str>, dir: &Path) -> String {
         let token = dir.canonicalize().unwrap_or_else(|_| dir.to_owned()).join("token");
+        let [sandbox, spare] = urls;
+        let host = |url: &str| format!("      host: {url}\n      token: \"file:{}\"\n", token.display());
+        let warehouse = warehouse.map_or_else(String::new, |id| format!("      restore_warehouse: {id}\n"));
         format!(
-            "{MARK}\nversion: 1\nstore: lakehold-store\nenvironments:\n  sandbox:\n    databricks:\n      \
-             host: {url}\n      token: \"file:{}\"\n    rpo: 24h\n",
-            token.display()
+            "{MARK}\nversion: 1\nstore: lakehold-store\nenvironments:\n  sandbox:\n    databricks:\n{}    rpo: 24h\n  \
+             spare:\n    databricks:\n{}{warehouse}",
+            host(sandbox),
+            host(spare)
         )
     }
 

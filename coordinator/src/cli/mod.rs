@@ -168,7 +168,7 @@ pub enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Try it all on a simulated workspace: back up, change, back up again, compare, verify
+    /// Try it all on simulated workspaces: back up, change, compare, restore into another, verify
     Demo(DemoArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),

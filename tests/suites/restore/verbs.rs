@@ -227,3 +227,41 @@ async fn a_restore_on_a_fleet_ends_whatever_is_killed() {
     third.terminate();
     assert_eq!(third.end().await.code, Some(0));
 }
+
+/// Where a restore is killed: the step, and which pass of it. The look at the target passes most of them before.
+const DEATHS: [(&str, u32); 14] = [
+    ("worker.after-create", 1),
+    ("worker.after-create", 9),
+    ("worker.after-create", 20),
+    ("worker.after-made", 1),
+    ("worker.after-made", 14),
+    ("worker.mid-export", 60),
+    ("worker.before-outcome", 32),
+    ("worker.after-outcome", 36),
+    ("worker.before-acknowledge", 40),
+    ("coordinator.before-plan", 2),
+    ("coordinator.after-plan", 2),
+    ("coordinator.before-manifest", 2),
+    ("coordinator.after-manifest", 2),
+    ("coordinator.before-report", 2),
+];
+
+#[tokio::test]
+async fn whoever_dies_at_whichever_step_nothing_is_made_twice() {
+    for (point, pass) in DEATHS {
+        let scene = Scene::new("    protection: none\n").await;
+        scene.program.variable("LAKEHOLD_KILL", &format!("{point}:{pass}"));
+        let died = scene.run("restore prod --to dr --active --apply").await;
+        assert_eq!(died.code, None, "it did not pass {point} so often: {died:#?}");
+        scene.program.without("LAKEHOLD_KILL");
+        let resumed = scene.run("restore prod --to dr --active --apply --resume").await;
+        // Who died before the plan was written, or behind the record, left nothing to go on with.
+        if resumed.code != Some(0) {
+            resumed.refused(1, &["run.nothing-to-resume"]);
+            let again = scene.run("restore prod --to dr --active --apply").await;
+            assert_eq!(again.code, Some(0), "{point}: {again:#?}");
+        }
+        let same = scene.json("diff prod live:dr --exit-code", 0).await;
+        assert_eq!(same["differs"], false, "{point}: {same:#}");
+    }
+}

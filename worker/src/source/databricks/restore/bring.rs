@@ -9,6 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{Role, read_located};
 use lakehold_proto::ids::{Hash, Kind};
+use lakehold_proto::killpoint::killpoint;
 use lakehold_proto::restore::{Act, Made, Meant, Restoring, Step, StepPart};
 use lakehold_proto::store::{Key, Put};
 use lakehold_proto::task::Assignment;
@@ -282,6 +283,7 @@ impl Bringing {
             tries += 1;
             match self.write(item, &create).await {
                 Ok(answer) => {
+                    killpoint("worker.after-create");
                     let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
                     let told = self.row.key.iter().find_map(|field| path::text(&answer, field));
                     if item.key.is_none() && !plainly {
@@ -623,6 +625,7 @@ impl Bringing {
         let body = serde_json::to_vec(made)
             .map_err(|e| Fault::new(Class::Bug, "restore.encode", "write down what was made", e))?;
         self.reader.store.put_new(&at, body.into()).await?;
+        killpoint("worker.after-made");
         self.made.lock().await.insert((made.kind.clone(), made.from.clone()), Some(made.clone()));
         Ok(())
     }
