@@ -279,35 +279,18 @@ impl Planner<'_> {
     async fn look_at(&self, number: usize) -> Result<Look> {
         let (item, target) =
             (&self.from.items[number], self.matched[number].map(|found| &self.to.items[found]));
-        let documents = item.documents(self.store, self.blueprint).await?;
+        let documents = match item.documents(self.store, self.blueprint).await {
+            Err(fault) if fault.class == Class::Integrity => return Ok(self.hurt(number, &fault)),
+            documents => documents?,
+        };
         let there = match target {
             Some(target) => Some((target, target.documents(self.store, self.blueprint).await?)),
             None => None,
         };
         let there = there.as_ref().map(|(target, documents)| (*target, documents));
         let seen = item.seen(&documents);
-        let mut look = Look {
-            item: number,
-            planned: Planned {
-                kind: item.kind.clone(),
-                name: item.entry().name.clone(),
-                key: item.entry().key.clone(),
-                action: Action::Unchanged,
-                target: target.map(|target| target.entry().key.clone()),
-                was: target.and_then(|target| target.entry().content),
-                degraded: item.entry().degraded.clone(),
-                why: None,
-                by_hand: Vec::new(),
-                starts: false,
-                changes: Vec::new(),
-            },
-            pointers: Vec::new(),
-            needs: Vec::new(),
-            firm: Vec::new(),
-            body: false,
-            access: false,
-            order: documents.object.as_ref().and_then(|object| self.blueprint.order(&item.kind, object)),
-        };
+        let mut look = self.begin(number);
+        look.order = documents.object.as_ref().and_then(|object| self.blueprint.order(&item.kind, object));
         if let Some(why) = self.left_alone(number, &documents) {
             (look.planned.action, look.planned.why) = why;
             return Ok(look);
@@ -374,7 +357,7 @@ impl Planner<'_> {
                 (look.planned.action, look.planned.why) = (Action::Left, Some(why.into()));
             } else if !self.twins[number].is_empty() {
                 let why = format!(
-                    "the target has {} of this name, and nothing tells which is it: name one by its key in the mapping's items, or rename them",
+                    "the target has {} of this name, and nothing tells which is it: rename them, or the one in the snapshot's place",
                     self.twins[number].len()
                 );
                 (look.planned.action, look.planned.why) = (Action::Blocked, Some(why));
@@ -389,6 +372,42 @@ impl Planner<'_> {
             (look.planned.action, look.planned.why) = (Action::Blocked, Some(why.into()));
         }
         Ok(look)
+    }
+
+    fn begin(&self, number: usize) -> Look {
+        let item = &self.from.items[number];
+        let target = self.matched[number].map(|found| &self.to.items[found]);
+        Look {
+            item: number,
+            planned: Planned {
+                kind: item.kind.clone(),
+                name: item.entry().name.clone(),
+                key: item.entry().key.clone(),
+                action: Action::Unchanged,
+                target: target.map(|target| target.entry().key.clone()),
+                was: target.and_then(|target| target.entry().content),
+                degraded: item.entry().degraded.clone(),
+                why: None,
+                by_hand: Vec::new(),
+                starts: false,
+                changes: Vec::new(),
+            },
+            pointers: Vec::new(),
+            needs: Vec::new(),
+            firm: Vec::new(),
+            body: false,
+            access: false,
+            order: None,
+        }
+    }
+
+    /// An item whose bytes are damaged in the store.
+    fn hurt(&self, number: usize, fault: &Fault) -> Look {
+        let mut look = self.begin(number);
+        let why =
+            format!("it is hurt in the store: {fault}; `lakehold verify` tells which snapshot has it whole");
+        (look.planned.action, look.planned.why) = (Action::Blocked, Some(why));
+        look
     }
 
     /// Why an item is neither made nor changed, whatever it is.
@@ -550,7 +569,9 @@ impl Planner<'_> {
         let item = &self.from.items[look.item];
         let Some((target, documents)) = target else {
             look.body = true;
-            look.access = parts[2].1.is_some_and(|access| !access.is_null());
+            look.access = parts[2].1.is_some_and(|access| {
+                !access.is_null() && !self.blueprint.is_granted_anyway(&item.kind, access)
+            });
             return;
         };
         // The target is in its own words already.

@@ -76,7 +76,9 @@ impl Restore<'_> {
         };
         let first = decisions.steps.keys().map(|(stage, _)| stage + 1).max().unwrap_or(0);
         for item in &to.items {
-            let made = touched.get(&(item.kind.clone(), item.entry().key.clone())) == Some(&"create");
+            // Of the workspace tree the record may have the path alone, which is the natural key.
+            let of = |key: &str| touched.get(&(item.kind.clone(), key.to_owned())) == Some(&"create");
+            let made = of(&item.entry().key) || of(&item.identity);
             if !made || from.keyed(&item.kind, &item.entry().key).is_some() {
                 continue;
             }

@@ -241,3 +241,30 @@ async fn what_the_snapshot_does_not_have_is_taken_away_only_when_asked() {
     assert_eq!(two.failures(&record).await, Vec::<String>::new());
     assert_eq!(listed(&two.dr.url(0), "/api/2.2/jobs/list?limit=100", "jobs").await.len(), 3);
 }
+
+#[tokio::test]
+async fn what_is_hurt_in_the_store_is_refused_and_the_rest_comes() {
+    let two = Two::new(counts(&[("user", 3), ("job", 6), ("notebook", 6), ("query", 3)]), empty()).await;
+    let from = two.backup("prod").await;
+    let entries = two.site.entries(&from).await;
+    let (_, job) = entries.iter().find(|((kind, _), _)| kind.as_str() == "job").unwrap();
+    // One bit of one job's object.
+    let frame = &job.parts[0].frames[0];
+    let page = lakehold::snapshot::page(&*two.site.store, &from.pages[0]).await.unwrap();
+    let named = page.indexes.iter().find(|named| named.kind.as_str() == "job").unwrap();
+    let index = lakehold::snapshot::index(&*two.site.store, named).await.unwrap();
+    let located = index.locate(frame).unwrap();
+    let hex = located.object.to_string();
+    let path = two.site.dir.path().join(format!("store/packs/{}/{hex}", &hex[..2]));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[located.offset as usize + located.length as usize / 2] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    let (plan, record) = two.restore(&from, "dr", two.all()).await.unwrap();
+    let blocked = with(&plan, Action::Blocked);
+    assert_eq!(blocked.len(), 1, "{blocked:?}");
+    assert_eq!(blocked[0].key, job.key);
+    assert!(blocked[0].why.as_deref().unwrap().contains("hurt in the store"), "{blocked:?}");
+    assert_eq!(two.failures(&record).await, Vec::<String>::new());
+    assert_eq!(listed(&two.dr.url(0), "/api/2.2/jobs/list?limit=100", "jobs").await.len(), 5);
+}

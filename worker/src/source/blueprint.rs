@@ -148,6 +148,9 @@ pub trait Blueprint: Send + Sync + fmt::Debug {
     /// The plainer kind that it comes back as, where it lacks what makes it one of its own.
     fn plainly(&self, seen: &Seen<'_>) -> Option<Kind>;
 
+    /// Whether these permissions are what a new item has anyway.
+    fn is_granted_anyway(&self, kind: &Kind, access: &Value) -> bool;
+
     /// Whose it is, where a field of its object says so.
     fn owner(&self, kind: &Kind, object: &Value) -> Option<String>;
 

@@ -77,7 +77,7 @@ pub(super) static ROWS: [Row; 9] = [
         sets: &[],
         references: &[
             refers("connection_name", "connection", Holds::Name),
-            refers("storage_root", "external_location", Holds::Within),
+            refers("storage_root", "external_location", Holds::Place),
             OWNER_USER,
             OWNER_GROUP,
             OWNER_PRINCIPAL,
@@ -177,7 +177,7 @@ pub(super) static ROWS: [Row; 9] = [
         ],
         sets: &[],
         references: &[
-            refers("options.*", "secret_scope", Holds::Within),
+            refers("options.*", "secret_scope", Holds::Secret),
             OWNER_USER,
             OWNER_GROUP,
             OWNER_PRINCIPAL,
@@ -439,7 +439,7 @@ pub(super) static ROWS: [Row; 9] = [
         sets: &[],
         references: &[
             refers("catalog_name", "catalog", Holds::Name),
-            refers("storage_root", "external_location", Holds::Within),
+            refers("storage_root", "external_location", Holds::Place),
             OWNER_USER,
             OWNER_GROUP,
             OWNER_PRINCIPAL,
@@ -646,7 +646,7 @@ pub(super) static ROWS: [Row; 9] = [
         references: &[
             refers("catalog_name", "catalog", Holds::Name),
             refers("schema_name", "schema", Holds::Within),
-            refers("storage_location", "external_location", Holds::Within),
+            refers("storage_location", "external_location", Holds::Place),
             refers("row_filter.function_name", "function", Holds::Name),
             refers("columns[].mask.function_name", "function", Holds::Name),
             refers_later("view_dependencies.dependencies[].table.table_full_name", "table", Holds::Name),
@@ -716,7 +716,7 @@ pub(super) static ROWS: [Row; 9] = [
         references: &[
             refers("catalog_name", "catalog", Holds::Name),
             refers("schema_name", "schema", Holds::Within),
-            refers("storage_location", "external_location", Holds::Within),
+            refers("storage_location", "external_location", Holds::Place),
             OWNER_USER,
             OWNER_GROUP,
             OWNER_PRINCIPAL,

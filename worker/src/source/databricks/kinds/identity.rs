@@ -228,6 +228,7 @@ pub(super) static ROWS: [Row; 4] = [
                 Shape::Scim(&["displayName", "name", "emails", "active", "externalId"]),
             ),
             delete: rest("DELETE", "/api/2.0/preview/scim/v2/Users/{id}", Shape::Empty),
+            caseless: true,
             ..PLAIN
         },
         permission: ADMIN,

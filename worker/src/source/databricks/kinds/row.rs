@@ -257,8 +257,14 @@ pub enum Holds {
     Path,
     /// The application id of a service principal.
     ApplicationId,
-    /// A name inside other text: `{{secrets/scope/key}}`, or the first part of a longer name or address.
+    /// A part of a longer name, which stays as it is.
     Within,
+    /// The name of a secret scope inside other text: `{{secrets/scope/key}}`.
+    Secret,
+    /// The name of a volume inside a path: `/Volumes/catalog/schema/volume/…`.
+    Volume,
+    /// An address within the place that is the item's: a storage location.
+    Place,
 }
 
 /// Items that the platform makes in every workspace.
@@ -323,6 +329,8 @@ pub struct Restore {
     pub by_hand: &'static [(&'static str, &'static str)],
     /// A field without which it comes back as an item of a plainer kind, by this call.
     pub plainly: Option<(&'static str, &'static str, Write)>,
+    /// Whether its natural key is compared without case.
+    pub caseless: bool,
     /// The field that holds another id by which it is referred to, or the place within which others lie.
     pub alias: Option<&'static str>,
     /// A field without which it comes back as less, and how.
@@ -351,6 +359,7 @@ pub(super) const PLAIN: Restore = Restore {
     clouds: &[],
     by_hand: &[],
     plainly: None,
+    caseless: false,
     alias: None,
     lesser: &[],
     left: &[],

@@ -285,12 +285,21 @@ impl Bringing {
                 Ok(answer) => {
                     killpoint("worker.after-create");
                     let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-                    let told = self.row.key.iter().find_map(|field| path::text(&answer, field));
+                    // Listings and calls do not always call it the same.
+                    let fields = self.row.key.iter().copied().chain(["id"]);
+                    let told = fields.filter_map(|field| path::text(&answer, field)).next();
                     if item.key.is_none() && !plainly {
                         item.key = told.filter(|key| !key.is_empty());
                     }
-                    if let (None, Find::Named) = (&item.key, self.row.restore.find) {
-                        item.key = self.row.key.first().and_then(|field| path::text(&item.object, field));
+                    if item.key.is_none() {
+                        item.key = match self.row.restore.find {
+                            Find::Named => {
+                                self.row.key.first().and_then(|field| path::text(&item.object, field))
+                            }
+                            // Its id is asked for only where somebody needs it: most of the tree inherits everything.
+                            Find::Status => path::text(&item.object, "path"),
+                            Find::Listed | Find::Read(_) | Find::Carried => None,
+                        };
                     }
                     if item.key.is_none() && !self.find(step, item).await? {
                         return Err(no_key(self.row));
@@ -403,6 +412,9 @@ impl Bringing {
 
     async fn access(&self, item: &mut Item, wanted: Value) -> Result<()> {
         if !wanted.is_null() {
+            if item.key.as_deref().is_some_and(|key| key.starts_with('/')) {
+                item.key = self.status(item).await?;
+            }
             access::set(&self.client, &self.meter, item, &wanted).await?;
         }
         if let Some((field, write)) = &self.row.restore.owner

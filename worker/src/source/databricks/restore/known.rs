@@ -85,15 +85,14 @@ impl Blueprint for Databricks {
             let parts: Option<Vec<_>> = row.restore.adopt_by.iter().map(|field| of_field(field)).collect();
             parts.map_or_else(|| name.to_owned(), |parts| parts.join(APART))
         };
-        // People's names are compared without case.
-        if row.name == "user" { identity.to_lowercase() } else { identity }
+        if row.restore.caseless { identity.to_lowercase() } else { identity }
     }
 
     fn identity_across(&self, kind: &Kind, identity: &str, crossing: &Crossing) -> String {
         if PRINCIPALS.contains(&kind.as_str()) {
             return crossing.mapping.principal(identity);
         }
-        if kind.as_str() == "entitlements" {
+        if row(kind.as_str()).is_some_and(|row| matches!(row.list, List::Carried)) {
             return match identity.split_once('/') {
                 Some((under, name)) => format!("{under}/{}", crossing.mapping.principal(name)),
                 None => identity.to_owned(),
@@ -254,6 +253,18 @@ impl Blueprint for Databricks {
         let (field, kind, _) = row(seen.kind.as_str())?.restore.plainly?;
         let lacks = path::text(seen.object?, field).is_none_or(|text| text.is_empty());
         lacks.then(|| Kind::of(kind))
+    }
+
+    fn is_granted_anyway(&self, kind: &Kind, access: &Value) -> bool {
+        let Some(row) = row(kind.as_str()) else { return false };
+        let empty = |list: &str| access.get(list).and_then(Value::as_array).is_none_or(Vec::is_empty);
+        match row.access {
+            Access::None { .. } => true,
+            // Who makes something else is granted something on it; in the tree everything is inherited.
+            Access::Object { .. } => matches!(row.list, List::Tree) && empty("access_control_list"),
+            Access::Grants { .. } => empty("privilege_assignments") && empty("bindings"),
+            Access::Secrets { .. } => false,
+        }
     }
 
     fn owner(&self, kind: &Kind, object: &Value) -> Option<String> {

@@ -110,17 +110,21 @@ fn without_empty(value: &mut Value) {
 impl Place {
     /// What a text in this place leans on without naming it by itself: it is never rewritten.
     pub(super) fn leans_on(&self, text: &str) -> Option<Point> {
-        let within = self.to.iter().find(|reference| reference.holds == Holds::Within)?;
-        let (by, text) = match within.kind {
-            "secret_scope" => (By::Identity, text.split("{{secrets/").nth(1)?.split('/').next()?.to_owned()),
-            "volume" => {
-                let names: Vec<_> = text.strip_prefix("/Volumes/")?.splitn(4, '/').take(3).collect();
-                (By::Identity, names.join("."))
+        let of = |reference: &Reference| match reference.holds {
+            Holds::Secret => {
+                let scope = text.split("{{secrets/").nth(1)?.split('/').next()?;
+                Some((By::Identity, scope.to_owned()))
             }
-            "external_location" => (By::Place, text.to_owned()),
-            _ => return None,
+            Holds::Volume => {
+                let names: Vec<_> = text.strip_prefix("/Volumes/")?.splitn(4, '/').take(3).collect();
+                Some((By::Identity, names.join(".")))
+            }
+            Holds::Place => Some((By::Place, text.to_owned())),
+            Holds::Key | Holds::Name | Holds::Path | Holds::ApplicationId | Holds::Within => None,
         };
-        Some(Point { to: vec![(Kind::of(within.kind), by)], text, firm: self.firm, principal: false })
+        let (kind, (by, text)) =
+            self.to.iter().find_map(|reference| Some((reference.kind, of(reference)?)))?;
+        Some(Point { to: vec![(Kind::of(kind), by)], text, firm: self.firm, principal: false })
     }
 }
 
@@ -171,7 +175,7 @@ impl Place {
             Holds::Key => Some(By::Key),
             Holds::ApplicationId => Some(By::Alias),
             Holds::Name | Holds::Path => Some(By::Identity),
-            Holds::Within => None,
+            Holds::Within | Holds::Secret | Holds::Volume | Holds::Place => None,
         };
         let to: Vec<_> = self
             .to
