@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from figures import backups, cleared, memory, verify
+from figures import backups, cleared, memory, restores, verify
 from site_under_test import Lakehold
 
-GROUPS = ("backups", "memory", "verify")
+GROUPS = ("backups", "memory", "restores", "verify")
 
 
 def main() -> int:
@@ -34,6 +34,8 @@ def main() -> int:
         take(verify(Lakehold(asked.programs, folder)))
     if "backups" in groups:
         take(backups(asked.programs, cleared(asked.work / "backups") / "site", 10_000 // scale))
+    if "restores" in groups:
+        take(restores(asked.programs, cleared(asked.work / "restores"), 1_000 // scale, 10_000 // scale))
     missed = [figure for figure in figures if not figure.reached]
     print(f"{len(figures) - len(missed)} of {len(figures)} figures reached")
     return 1 if missed else 0

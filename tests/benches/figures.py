@@ -15,6 +15,8 @@ from site_under_test import Ended, Lakehold, Workspace
 
 # Calls a second that `--limits real` allows, by the simulator's families: those that a backup meets.
 ALLOWED = {"permissions": 100.0, "workspace.export": 60.0, "secrets": 1100 / 60, "scim": 255 / 60}
+# Imports a second that it allows, and the directories a second that Lakehold dares: for them no limit is published.
+IMPORTS, DIRECTORIES = 30.0, 10.0
 # What finds out who is asking and what the workspace is, before the plan.
 PROBE = (
     "/.well-known/databricks-config",
@@ -148,6 +150,25 @@ def of_notebooks(programs: Path, folder: Path, count: int) -> tuple[Lakehold, En
         # The limits that Lakehold itself keeps, lifted as they are for a workspace whose vendor raised its limits.
         lakehold = Lakehold.new(programs, folder / "site", workspace.url, "{share: 1, factor: 1000}")
         return lakehold, lakehold.run("backup")
+
+
+def restores(programs: Path, folder: Path, few: int, many: int) -> Iterator[Figure]:
+    """So many notebooks into an empty workspace with real limits: the time, against one call for each at the rate allowed."""
+    peaks = []
+    for count in (few, many):
+        site = folder / str(count)
+        lakehold, _ = of_notebooks(programs, site, count)
+        with Workspace(programs, "--empty", "--limits", "real", "--latency", "20ms", "--seed", "2") as target:
+            lakehold.also("target", target.url)
+            ended = lakehold.run("restore", "sim", "--to", "target", "--kind", "notebook,directory,user", "--apply")
+            peaks.append(ended.peak_mib)
+            calls = target.calls()
+            seconds = ended.answer["seconds"]
+            say(f"{count} notebooks: {calls['total']} calls, {seconds:.0f} s, peak {ended.peak_mib:.0f} MiB")
+    fewest = many / IMPORTS + many // 5 / DIRECTORIES
+    yield told("restore: fewest / time", fewest / seconds, least=0.85)
+    yield told("restore: calls throttled, %", 100 * calls["throttled"] / calls["total"], most=0.5)
+    yield told(f"restore: peak memory, {many} / {few}", peaks[1] / peaks[0], most=1.3)
 
 
 def verify(lakehold: Lakehold, times: int = 3) -> Iterator[Figure]:

@@ -73,6 +73,11 @@ class Lakehold:
         )
         return made
 
+    def also(self, name: str, url: str):
+        """One more workspace, which needs no word to be changed."""
+        with self.config.open("a") as config:
+            config.write(f"  {name}:\n    databricks: {{host: '{url}', token: 'env:SIM_TOKEN'}}\n    protection: none\n")
+
     def run(self, *arguments: str) -> Ended:
         """Runs a command to its end. Its peak of resident memory is the kernel's own mark of it: see `watched`."""
         ours = {k: v for k, v in os.environ.items() if not k.startswith(("DATABRICKS_", "LAKEHOLD_", "ARM_"))}
