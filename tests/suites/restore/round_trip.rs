@@ -1,10 +1,19 @@
 //! The round trip: seed, back up, bring back into an empty workspace, compare.
 
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt;
 use lakehold::restore::document::Document;
 use lakehold::restore::planner::{Action, Ask};
+use lakehold::snapshot::find;
+use lakehold_proto::address::When;
+use lakehold_proto::format::{Entry, Role};
+use lakehold_proto::ids::{Hash, Kind};
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::restore::{Crossing, Mapping};
+use lakehold_proto::store::{DirectoryStore, Store, get_existing};
 use lakehold_sim::{Cloud, Population, SimConfig};
+use lakehold_tests::site::prod;
 use lakehold_tests::two::{Two, with};
 
 fn full(items: usize, seed: u64) -> SimConfig {
@@ -132,4 +141,30 @@ async fn another_cloud_takes_what_the_mapping_names() {
     assert!(
         entries.keys().any(|(kind, name)| kind.as_str() == "notebook" && name.contains("@new.example.com/"))
     );
+}
+
+#[tokio::test]
+async fn the_first_version_of_the_format_comes_back() {
+    let two = Two::new(empty(), empty()).await;
+    let corpus = DirectoryStore::new(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/1"));
+    let listed: Vec<_> = corpus.list("").try_collect().await.unwrap();
+    for file in listed {
+        let body = get_existing(&corpus, &file.key).await.unwrap();
+        two.site.store.put_new(&file.key, body).await.unwrap();
+    }
+    let from = find::find_in(&*two.site.store, &prod(), &When::Latest).await.unwrap().manifest;
+    let plan = comes_back(&two, &from, two.all()).await;
+    assert!(plan.summary.create > 170, "{:?}", plan.summary);
+    // Read back, the notebooks are byte for byte what the old snapshot says.
+    let content = |entries: BTreeMap<(Kind, String), Entry>| -> BTreeMap<String, Hash> {
+        let notebooks = entries.into_iter().filter(|((kind, _), _)| kind.as_str() == "notebook");
+        notebooks
+            .map(|((_, name), entry)| {
+                let content = entry.parts.into_iter().find(|part| part.role == Role::Content).unwrap();
+                (name, content.sha256)
+            })
+            .collect()
+    };
+    let (was, is) = (two.site.entries(&from).await, two.backup("dr").await);
+    assert_eq!(content(was), content(two.site.entries(&is).await));
 }
