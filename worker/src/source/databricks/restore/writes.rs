@@ -1,4 +1,4 @@
-//! The calls that make, change and take away: a row's [`Write`] filled in with an item.
+//! The calls that make, change and take away: a row's `Write` filled in with an item.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
