@@ -37,6 +37,17 @@ enum Which {
     Name(String, Option<GlobMatcher>),
 }
 
+impl Which {
+    fn fits(&self, entry: &Entry) -> bool {
+        match self {
+            Self::Key(key) => entry.key == *key,
+            Self::Name(name, glob) => {
+                entry.name == *name || glob.as_ref().is_some_and(|glob| glob.is_match(&entry.name))
+            }
+        }
+    }
+}
+
 impl<'a> Select<'a> {
     /// Reads what was typed.
     ///
@@ -50,15 +61,7 @@ impl<'a> Select<'a> {
 
     /// Whether an item is asked for by its own name.
     pub fn names(&self, kind: &Kind, entry: &Entry) -> bool {
-        self.items.iter().any(|(of, which)| {
-            of == kind
-                && match which {
-                    Which::Key(key) => entry.key == *key,
-                    Which::Name(name, glob) => {
-                        entry.name == *name || glob.as_ref().is_some_and(|glob| glob.is_match(&entry.name))
-                    }
-                }
-        })
+        self.items.iter().any(|(of, which)| of == kind && which.fits(entry))
     }
 
     /// Whether an item is asked for.
@@ -81,29 +84,15 @@ impl<'a> Select<'a> {
     }
 
     /// The words that met no item.
-    pub fn unmet<'i>(&self, mut all: impl Iterator<Item = (&'i Kind, &'i Entry)> + Clone) -> Vec<String> {
-        let fits = |(of, which): &(Kind, Which), kind: &Kind, entry: &Entry| {
-            of == kind
-                && match which {
-                    Which::Key(key) => entry.key == *key,
-                    Which::Name(name, glob) => {
-                        entry.name == *name || glob.as_ref().is_some_and(|glob| glob.is_match(&entry.name))
-                    }
-                }
-        };
-        let unmet = self.items.iter().zip(&self.wanted.items);
-        let mut found: Vec<_> = unmet
-            .filter(|(item, _)| !all.clone().any(|(kind, entry)| fits(item, kind, entry)))
-            .map(|(_, typed)| typed.clone())
-            .collect();
-        let missing = self.wanted.kinds.iter().filter(|kind| !all.clone().any(|(of, _)| of == *kind));
-        found.extend(missing.map(ToString::to_string));
-        let glob = self.paths.iter().zip(&self.wanted.paths);
-        found.extend(
-            glob.filter(|(glob, _)| !all.by_ref().any(|(_, entry)| glob.is_match(&entry.name)))
-                .map(|(_, typed)| typed.clone()),
-        );
-        found
+    pub fn unmet<'i>(&self, all: impl Iterator<Item = (&'i Kind, &'i Entry)> + Clone) -> Vec<String> {
+        let has = |fits: &dyn Fn(&Kind, &Entry) -> bool| all.clone().any(|(kind, entry)| fits(kind, entry));
+        let items = self.items.iter().zip(&self.wanted.items);
+        let items = items.filter(|((of, which), _)| !has(&|kind, entry| of == kind && which.fits(entry)));
+        let kinds = self.wanted.kinds.iter().filter(|of| !has(&|kind, _| kind == *of));
+        let paths = self.paths.iter().zip(&self.wanted.paths);
+        let paths = paths.filter(|(glob, _)| !has(&|_, entry| glob.is_match(&entry.name)));
+        let typed = items.map(|(_, typed)| typed.clone()).chain(kinds.map(ToString::to_string));
+        typed.chain(paths.map(|(_, typed)| typed.clone())).collect()
     }
 }
 
@@ -185,5 +174,9 @@ mod tests {
         let wanted = Wanted { items: vec!["job/a*".into(), "job/b".into()], ..Wanted::default() };
         let (kind, entry) = (Kind::named("job"), Entry::new("1", "abc"));
         assert_eq!(Select::new(&wanted).unwrap().unmet([(&kind, &entry)].into_iter()), ["job/b"]);
+        // Each path is looked for among all items, whatever the others met.
+        let wanted = Wanted { paths: vec!["/b".into(), "/c".into(), "/a".into()], ..Wanted::default() };
+        let (kind, a, b) = (Kind::named("notebook"), Entry::new("1", "/a"), Entry::new("2", "/b"));
+        assert_eq!(Select::new(&wanted).unwrap().unmet([(&kind, &a), (&kind, &b)].into_iter()), ["/c"]);
     }
 }
