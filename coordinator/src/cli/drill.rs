@@ -24,7 +24,8 @@ Examples:
   lakehold drill prod --to sandbox --yes -o json        for a timer; the report is kept in the store
   lakehold drill prod --to sandbox --map map.yaml
 
-Exit codes: 0 proved; 1 something did not come back as it was; 6 it did, and an objective (rto, rpo) is breached";
+Exit codes: 0 proved; 1 something did not come back as it was, or could not be tried; 6 it did, and an objective
+(rto, rpo) is breached";
 
 /// Differences that are told.
 const TOLD: usize = 20;

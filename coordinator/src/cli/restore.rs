@@ -23,7 +23,8 @@ use crate::restore::select::Wanted;
 use crate::restore::{self, Prepared, Request, Restore};
 use crate::running::Running;
 use crate::snapshot::find::Found;
-use crate::snapshot::{index, page, read_at};
+use crate::snapshot::items::each_index;
+use crate::snapshot::read_at;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -598,19 +599,19 @@ impl Report {
     async fn of(context: &Context, record: &Manifest, planned: Option<&Document>) -> Result<Self> {
         let totals = record.totals();
         let mut failures = Vec::new();
-        for named in &record.pages {
-            for named in page(&*context.store, named).await?.indexes {
-                for entry in index(&*context.store, &named).await?.entries {
-                    let act = entry.key.split_once('/').map_or("", |(act, _)| act).to_owned();
-                    failures.extend(entry.gaps.iter().map(|gap| Failure {
-                        kind: named.kind.clone(),
-                        name: entry.name.clone(),
-                        act: act.clone(),
-                        fault: gap.fault.clone(),
-                    }));
-                }
+        each_index(&*context.store, record, &|_| true, |named, index| {
+            for entry in index.entries {
+                let act = entry.key.split_once('/').map_or("", |(act, _)| act);
+                failures.extend(entry.gaps.into_iter().map(|gap| Failure {
+                    kind: named.kind.clone(),
+                    name: entry.name.clone(),
+                    act: act.to_owned(),
+                    fault: gap.fault,
+                }));
             }
-        }
+            Ok(true)
+        })
+        .await?;
         let took = record.run.committed.duration_since(record.run.planned);
         Ok(Self {
             schema: "lakehold.restore/v1",

@@ -2,8 +2,6 @@
 //!
 //! The item stays as it is in the target now; only the fields that the restore held become what the snapshot has.
 
-use std::collections::BTreeMap;
-
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::restore::{Act, Step};
@@ -11,13 +9,11 @@ use lakehold_proto::store::Key;
 use lakehold_worker::configured::blueprint;
 use tokio::sync::watch;
 
-use super::document::{Document, Head};
-use super::planner::{Action, Ask, Decisions, Planned, parts};
+use super::planner::{Action, Ask, Decisions, Planned, on_target};
 use super::side::Side;
-use super::{Prepared, Restore, became, cross, may_change, named};
+use super::{Prepared, Restore, became, cross, named};
 use crate::diff::FieldChange;
 use crate::engine::view::RunView;
-use crate::snapshot::read_at;
 
 impl Restore<'_> {
     /// Decides what is let go.
@@ -43,16 +39,13 @@ impl Restore<'_> {
         let store = self.store();
         let blueprint = blueprint(&record.source)?;
         let was = &restored.from;
-        let (from, from_hash) =
-            read_at(&**store, &Key::manifest(&was.environment, &was.time, was.snapshot)).await?;
-        let now = self.look(&record.environment, Vec::new(), view, stop).await?;
-        let (now, now_hash) = read_at(&**store, &now.key()).await?;
-        may_change(&now)?;
-        let from = Side::read(store, from, blueprint).await?;
-        let to = Side::read(store, now.clone(), blueprint).await?;
+        let snapshot = self.read(&Key::manifest(&was.environment, &was.time, was.snapshot)).await?;
+        let now = self.target_now(&record.environment, Vec::new(), view, stop).await?;
+        let from = Side::read(store, snapshot.manifest.clone(), blueprint).await?;
+        let to = Side::read(store, now.manifest.clone(), blueprint).await?;
         let mut ask = Ask::default();
-        cross(&mut ask, &now, &now);
-        let mut decisions = Decisions { items: Vec::new(), steps: BTreeMap::new(), unmet: Vec::new() };
+        cross(&mut ask, &now.manifest, &now.manifest);
+        let mut decisions = Decisions::default();
         for (kind, key, became) in became(&**store, record).await? {
             let places = (from.keyed(&kind, &key), to.keyed(&kind, &became));
             let (Some(source), Some(target)) = places else { continue };
@@ -74,39 +67,12 @@ impl Restore<'_> {
                 from: is.pointer(&format!("/{}", path.replace('.', "/"))).cloned(),
                 to: Some(value.clone()),
             };
-            decisions.items.push(Planned {
-                kind: kind.clone(),
-                name: target.entry().name.clone(),
-                key: became.clone(),
-                action: Action::Replace,
-                target: Some(became.clone()),
-                was: target.entry().content,
-                degraded: Vec::new(),
-                why: None,
-                by_hand: Vec::new(),
-                starts: false,
-                changes: set.iter().map(change).collect(),
-            });
-            let step = Step {
-                act: Act::Activate,
-                key: became.clone(),
-                name: target.entry().name.clone(),
-                target: Some(became),
-                others: Vec::new(),
-                parts: parts(target)?,
-                pointers: Vec::new(),
-                set,
-            };
+            let changes = set.iter().map(change).collect();
+            decisions.items.push(Planned { changes, ..Planned::on_target(target, Action::Replace) });
+            let step = Step { set, ..on_target(Act::Activate, target)? };
             decisions.steps.entry((stage(blueprint.layer(&kind)), kind)).or_default().push(step);
         }
-        let head = Head {
-            created: self.backup.engine.clock.now(),
-            from: named(&from.manifest, from_hash),
-            target: record.environment.clone(),
-            before: named(&now, now_hash),
-        };
-        let document = Document::new(head, ask, &decisions, blueprint, share);
-        Ok(Prepared { document, steps: decisions.steps, before: now, undoes: None })
+        Ok(self.prepared(named(&snapshot), now, ask, decisions, blueprint, share))
     }
 }
 

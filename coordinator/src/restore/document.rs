@@ -80,8 +80,7 @@ impl Summary {
                 Action::Delete => &mut summary.delete,
             };
             *count += 1;
-            let comes = matches!(item.action, Action::Create | Action::Replace | Action::Adopt);
-            summary.degraded += u64::from(comes && !item.degraded.is_empty());
+            summary.degraded += u64::from(item.action.comes() && !item.degraded.is_empty());
             summary.by_hand += u64::from(!item.by_hand.is_empty() || item.action == Action::Left);
         }
         summary

@@ -1,6 +1,7 @@
 //! The drill: a backup that was restored is one that can be. The latest snapshot goes into a sandbox, is read back, compared,
 //! and taken away again; what came of it is written down.
 
+use futures::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, RunId, SnapshotId};
@@ -10,12 +11,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::document::Summary;
-use super::planner::{Action, Planned};
+use super::planner::Planned;
 use super::{Request, Restore};
 use crate::engine::view::RunView;
 use crate::plan::{TIME_FORMAT, parse_time};
-use crate::snapshot::{index, page};
-use futures::TryStreamExt as _;
+use crate::snapshot::items::each_index;
 
 /// The schema name of a [`Drill`].
 pub const DRILL_SCHEMA: &str = "lakehold.drill/v1";
@@ -63,9 +63,9 @@ pub struct Drill {
 }
 
 impl Drill {
-    /// Whether everything that was to come back came back as it was.
+    /// Whether everything came back as it was. What could not be tried is not proved.
     pub const fn is_proof(&self) -> bool {
-        self.failed == 0 && self.differing == 0
+        self.failed == 0 && self.differing == 0 && self.planned.blocked == 0
     }
 
     /// Whether an objective is breached.
@@ -117,7 +117,7 @@ impl Restore<'_> {
         let again = self.plan(request, view, stop.clone()).await;
         let cleaned = self.clean(&record, request, view, stop).await;
         let again = again?.document;
-        let wrong: Vec<_> = again.items.iter().filter(|item| is_wrong(item)).collect();
+        let wrong: Vec<_> = again.items.iter().filter(|item| item.action.comes()).collect();
         let taken = parse_time(&from.time).map_or(SignedDuration::ZERO, |time| began.duration_since(time));
         let report = Drill {
             schema: DRILL_SCHEMA.into(),
@@ -171,20 +171,15 @@ impl Restore<'_> {
 }
 
 async fn first_gap(store: &dyn Store, record: &Manifest) -> Result<String> {
-    for named in &record.pages {
-        for named in page(store, named).await?.indexes {
-            for entry in index(store, &named).await?.entries {
-                if let Some(gap) = entry.gaps.first() {
-                    return Ok(format!("{}/{}: {}", named.kind, entry.name, gap.fault.message));
-                }
-            }
-        }
-    }
-    Ok(String::new())
-}
-
-fn is_wrong(item: &Planned) -> bool {
-    matches!(item.action, Action::Create | Action::Replace | Action::Adopt)
+    let mut first = None;
+    each_index(store, record, &|_| true, |named, index| {
+        first = index.entries.iter().find_map(|entry| {
+            Some(format!("{}/{}: {}", named.kind, entry.name, entry.gaps.first()?.fault.message))
+        });
+        Ok(first.is_none())
+    })
+    .await?;
+    Ok(first.unwrap_or_default())
 }
 
 fn told(item: &Planned) -> String {

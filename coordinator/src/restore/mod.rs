@@ -30,6 +30,7 @@ use lakehold_proto::task::{Bucket, Shard, TaskSpec, Verb};
 use lakehold_worker::capture::Listing;
 use lakehold_worker::configured::blueprint;
 use lakehold_worker::source::blueprint::Blueprint;
+use lakehold_worker::source::databricks::{FACT_CLOUD, FACT_WORKSPACE_ID};
 use tokio::sync::watch;
 
 use crate::backup::{Backup, Ended, Planned as ReadyRun, Request as Look};
@@ -37,7 +38,8 @@ use crate::engine::drive::EnvEnd;
 use crate::engine::view::RunView;
 use crate::plan::{TIME_FORMAT, WINDOW};
 use crate::snapshot::find::Found;
-use crate::snapshot::{index, page, read_at};
+use crate::snapshot::items::each_index;
+use crate::snapshot::read_at;
 use document::{Document, Head};
 use planner::{Ask, Decisions, IdMap, decide};
 use side::Side;
@@ -100,38 +102,51 @@ impl Restore<'_> {
         let blueprint = blueprint(&from.source)?;
         let from = Side::read(self.store(), from.clone(), blueprint).await?;
         let kinds = kinds_to_look_at(&from, request, blueprint)?;
-        let before = self.look(&request.target, kinds, view, stop).await?;
-        let (before, hash) = read_at(&**self.store(), &before.key()).await?;
-        may_change(&before)?;
+        let now = self.target_now(&request.target, kinds, view, stop).await?;
         let known = self.id_map(&from.manifest.environment, &request.target).await?;
-        let to = Side::read(self.store(), before.clone(), blueprint).await?;
+        let to = Side::read(self.store(), now.manifest.clone(), blueprint).await?;
         let mut ask = request.ask.clone();
-        cross(&mut ask, &from.manifest, &before);
+        cross(&mut ask, &from.manifest, &now.manifest);
         let decisions = decide(self.store(), blueprint, &from, &to, &ask, &known).await?;
         if !decisions.unmet.is_empty() {
             let snapshot = format!("{}@{}", from.manifest.environment, from.manifest.snapshot.short());
             return Err(planner::nothing_met(&decisions.unmet, &snapshot));
         }
-        Ok(self.prepared(request, ask, decisions, before, hash, blueprint))
+        Ok(self.prepared(named(&request.from), now, ask, decisions, blueprint, request.share))
     }
 
     fn prepared(
         &self,
-        request: &Request,
+        from: SnapshotRef,
+        now: Found,
         ask: Ask,
         decisions: Decisions,
-        before: Manifest,
-        hash: lakehold_proto::ids::Hash,
         blueprint: &dyn Blueprint,
+        share: f64,
     ) -> Prepared {
-        let head = Head {
-            created: self.backup.engine.clock.now(),
-            from: named(&request.from.manifest, request.from.hash),
-            target: request.target.clone(),
-            before: named(&before, hash),
-        };
-        let document = Document::new(head, ask, &decisions, blueprint, request.share);
-        Prepared { document, steps: decisions.steps, before, undoes: None }
+        let created = self.backup.engine.clock.now();
+        let head = Head { created, from, target: now.manifest.environment.clone(), before: named(&now) };
+        let document = Document::new(head, ask, &decisions, blueprint, share);
+        Prepared { document, steps: decisions.steps, before: now.manifest, undoes: None }
+    }
+
+    /// The target as it is, where all of it could be seen.
+    async fn target_now(
+        &self,
+        target: &EnvName,
+        kinds: Vec<Kind>,
+        view: &RunView,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Found> {
+        let looked = self.look(target, kinds, view, stop).await?;
+        let now = self.read(&looked.key()).await?;
+        may_change(&now.manifest)?;
+        Ok(now)
+    }
+
+    async fn read(&self, key: &Key) -> Result<Found> {
+        let (manifest, hash) = read_at(&**self.store(), key).await?;
+        Ok(Found { manifest, hash })
     }
 
     /// A scoped snapshot of an environment as it is now.
@@ -149,8 +164,7 @@ impl Restore<'_> {
         let look = Look { environments: vec![environment.clone()], selection, ..Look::default() };
         let planned = self.backup.plan(&look).await?;
         let ended = self.backup.carry_out(planned, view, stop).await?;
-        let manifest = the_one(ended, environment)?;
-        Ok(manifest)
+        the_one(ended, environment)
     }
 
     /// What items became in earlier restores from one environment into another, the latest first.
@@ -158,7 +172,11 @@ impl Restore<'_> {
         let store = &**self.store();
         let mut map = IdMap::new();
         for key in records(store, target).await?.into_iter().rev().take(LOOK_BACK) {
-            let Ok((record, _)) = read_at(store, &key).await else { continue };
+            let record = match read_at(store, &key).await {
+                // What it knew is found by natural key, or told to be ambiguous.
+                Err(fault) if fault.class == Class::Integrity => continue,
+                read => read?.0,
+            };
             let of_it = record.restore.as_ref().is_some_and(|restored| restored.from.environment == *from);
             if !of_it {
                 continue;
@@ -178,11 +196,13 @@ impl Restore<'_> {
         let engine = &self.backup.engine;
         let (now, document) = (engine.clock.now(), &prepared.document);
         let (run, target) = (RunId::new(now), &document.target);
+        let before = &prepared.before;
+        let blueprint = blueprint(&before.source)?;
         let mut roots = Vec::new();
         for ((stage, kind), steps) in &prepared.steps {
-            roots.extend(tasks(self.store(), run, *stage, kind, steps).await?);
+            let of = if blueprint.is_ordered(kind) { 1 } else { tasks_for(steps.len()) };
+            roots.extend(tasks(self.store(), run, *stage, kind, steps, of).await?);
         }
-        let before = &prepared.before;
         let plan = EnvPlan {
             environment: target.clone(),
             source: before.source.clone(),
@@ -315,29 +335,28 @@ fn fact(manifest: &Manifest, name: &str) -> Option<String> {
 
 /// Whether two snapshots are of one workspace, under whatever names.
 pub(crate) fn is_same_workspace(from: &Manifest, to: &Manifest) -> bool {
-    const WORKSPACE: &str = "workspace_id";
-    match (fact(from, WORKSPACE), fact(to, WORKSPACE)) {
+    match (fact(from, FACT_WORKSPACE_ID), fact(to, FACT_WORKSPACE_ID)) {
         (Some(a), Some(b)) => a == b,
         _ => from.environment == to.environment,
     }
 }
 
 fn cross(ask: &mut Ask, from: &Manifest, to: &Manifest) {
-    const CLOUD: &str = "cloud";
     let same = is_same_workspace(from, to);
     ask.crossing.same = same;
     ask.crossing.passive &= !same;
     ask.crossing.restorer = Some(to.probe.identity.name.clone()).filter(|name| !name.is_empty());
-    ask.crossing.from_cloud = fact(from, CLOUD);
-    ask.crossing.to_cloud = fact(to, CLOUD);
+    ask.crossing.from_cloud = fact(from, FACT_CLOUD);
+    ask.crossing.to_cloud = fact(to, FACT_CLOUD);
 }
 
-fn named(manifest: &Manifest, hash: lakehold_proto::ids::Hash) -> SnapshotRef {
+fn named(found: &Found) -> SnapshotRef {
+    let Manifest { environment, snapshot, time, .. } = &found.manifest;
     SnapshotRef {
-        environment: manifest.environment.clone(),
-        snapshot: manifest.snapshot,
-        time: manifest.time.clone(),
-        manifest: hash,
+        environment: environment.clone(),
+        snapshot: *snapshot,
+        time: time.clone(),
+        manifest: found.hash,
     }
 }
 
@@ -349,6 +368,11 @@ fn the_one(mut ended: Ended, environment: &EnvName) -> Result<Manifest> {
     }
 }
 
+/// How many tasks so many steps make, where their order does not matter.
+fn tasks_for(steps: usize) -> u32 {
+    (steps.div_ceil(STEPS).next_power_of_two() as u32).min(1024)
+}
+
 /// The tasks of one stage and kind: each a bucket of its steps, by the hash of their names, so that twins are in one.
 async fn tasks(
     store: &SharedStore,
@@ -356,10 +380,8 @@ async fn tasks(
     stage: u16,
     kind: &Kind,
     steps: &[Step],
+    of: u32,
 ) -> Result<Vec<TaskSpec>> {
-    // Steps that have an order stay in one task.
-    let ordered = steps.windows(2).any(|pair| (pair[0].act, &pair[0].key) > (pair[1].act, &pair[1].key));
-    let of = if ordered { 1 } else { (steps.len().div_ceil(STEPS).next_power_of_two() as u32).min(1024) };
     let mut listing = Listing::new(Arc::clone(store), run, of);
     for step in steps {
         let line = serde_json::to_vec(step)
@@ -393,16 +415,16 @@ pub async fn records(store: &dyn Store, target: &EnvName) -> Result<Vec<Key>> {
 /// What items became: kind, key in the snapshot, key in the target.
 async fn became(store: &dyn Store, record: &Manifest) -> Result<Vec<(Kind, String, String)>> {
     let mut found = Vec::new();
-    for named in &record.pages {
-        for named in page(store, named).await?.indexes {
-            for entry in index(store, &named).await?.entries {
-                let Some((act, key)) = entry.key.split_once('/') else { continue };
-                if let Some(became) = entry.became.filter(|_| matches!(act, "create" | "replace")) {
-                    found.push((named.kind.clone(), key.to_owned(), became));
-                }
+    each_index(store, record, &|_| true, |named, index| {
+        for entry in index.entries {
+            let Some((act, key)) = entry.key.split_once('/') else { continue };
+            if let Some(became) = entry.became.filter(|_| matches!(act, "create" | "replace")) {
+                found.push((named.kind.clone(), key.to_owned(), became));
             }
         }
-    }
+        Ok(true)
+    })
+    .await?;
     Ok(found)
 }
 
@@ -412,19 +434,19 @@ pub(crate) async fn touched(
     record: &Manifest,
 ) -> Result<HashMap<(Kind, String), &'static str>> {
     let mut found = HashMap::new();
-    for named in &record.pages {
-        for named in page(store, named).await?.indexes {
-            for entry in index(store, &named).await?.entries {
-                let Some((act, _)) = entry.key.split_once('/') else { continue };
-                let Some(became) = entry.became else { continue };
-                let place = (named.kind.clone(), became);
-                match act {
-                    "create" => _ = found.insert(place, "create"),
-                    "replace" | "access" | "activate" => _ = found.entry(place).or_insert("replace"),
-                    _ => {}
-                }
+    each_index(store, record, &|_| true, |named, index| {
+        for entry in index.entries {
+            let Some((act, _)) = entry.key.split_once('/') else { continue };
+            let Some(became) = entry.became else { continue };
+            let place = (named.kind.clone(), became);
+            match act {
+                "create" => _ = found.insert(place, "create"),
+                "replace" | "access" | "activate" => _ = found.entry(place).or_insert("replace"),
+                _ => {}
             }
         }
-    }
+        Ok(true)
+    })
+    .await?;
     Ok(found)
 }

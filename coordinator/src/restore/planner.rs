@@ -4,22 +4,26 @@
 //! An item of the target is *it* when an earlier restore made it of this item, or (in the same workspace) when it has its
 //! key, or when it alone has its natural key. What cannot be told apart is blocked, never guessed.
 
+mod steps;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{Role, canonical_json};
 use lakehold_proto::ids::{Hash, Kind};
-use lakehold_proto::restore::{Act, Crossing, Meant, Pointer, Step, StepPart};
+use lakehold_proto::restore::{Crossing, Meant, Pointer, Step};
 use lakehold_proto::store::SharedStore;
 use lakehold_worker::source::blueprint::{Blueprint, By, Concern, Point, Renamed};
+use lakehold_worker::source::databricks::FACT_WORKSPACE_ID;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::fact;
 use super::select::{Select, Wanted};
 use super::side::{Documents, Held, Side};
-use super::stages::{Order, order};
 use crate::diff::{FieldChange, compare};
+pub(super) use steps::on_target;
 
 /// Items looked at together.
 const AT_ONCE: usize = 16;
@@ -86,6 +90,11 @@ impl Action {
             Self::Delete => "delete",
         }
     }
+
+    /// Whether something of the snapshot comes with it.
+    pub const fn comes(self) -> bool {
+        matches!(self, Self::Create | Self::Replace | Self::Adopt)
+    }
 }
 
 /// One item of a plan.
@@ -122,8 +131,32 @@ pub struct Planned {
     pub changes: Vec<FieldChange>,
 }
 
+impl Planned {
+    fn new(item: &Held, action: Action) -> Self {
+        Self {
+            kind: item.kind.clone(),
+            name: item.entry().name.clone(),
+            key: item.entry().key.clone(),
+            action,
+            target: None,
+            was: None,
+            degraded: Vec::new(),
+            why: None,
+            by_hand: Vec::new(),
+            starts: false,
+            changes: Vec::new(),
+        }
+    }
+
+    /// Something that is done with an item of the target, whatever the snapshot has.
+    pub(super) fn on_target(item: &Held, action: Action) -> Self {
+        let target = Some(item.entry().key.clone());
+        Self { target, was: item.entry().content, ..Self::new(item, action) }
+    }
+}
+
 /// All decisions.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Decisions {
     /// One for each item asked for, in the order of the snapshot; then what is taken away.
     pub items: Vec<Planned>,
@@ -225,7 +258,11 @@ impl Planner<'_> {
 
     async fn needs(&self, number: usize) -> Result<Vec<usize>> {
         let item = &self.from.items[number];
-        let documents = item.documents(self.store, self.blueprint).await?;
+        let documents = match item.documents(self.store, self.blueprint).await {
+            // It is blocked when it is looked at.
+            Err(fault) if fault.class == Class::Integrity => return Ok(Vec::new()),
+            documents => documents?,
+        };
         let points = self.blueprint.points(&item.seen(&documents));
         // Everybody whom a list of permissions names would be half of the workspace.
         let wanted = points.iter().filter(|point| !point.principal);
@@ -364,10 +401,7 @@ impl Planner<'_> {
             }
         }
         let sql = self.blueprint.needs_warehouse(&item.kind) && self.ask.warehouse.is_none();
-        if sql
-            && matches!(look.planned.action, Action::Create | Action::Replace | Action::Adopt)
-            && (made || look.body)
-        {
+        if sql && look.planned.action.comes() && (made || look.body) {
             let why = "it is made by SQL, and the target names no warehouse: set restore_warehouse: in its databricks: block";
             (look.planned.action, look.planned.why) = (Action::Blocked, Some(why.into()));
         }
@@ -380,17 +414,10 @@ impl Planner<'_> {
         Look {
             item: number,
             planned: Planned {
-                kind: item.kind.clone(),
-                name: item.entry().name.clone(),
-                key: item.entry().key.clone(),
-                action: Action::Unchanged,
                 target: target.map(|target| target.entry().key.clone()),
                 was: target.and_then(|target| target.entry().content),
                 degraded: item.entry().degraded.clone(),
-                why: None,
-                by_hand: Vec::new(),
-                starts: false,
-                changes: Vec::new(),
+                ..Planned::new(item, Action::Unchanged)
             },
             pointers: Vec::new(),
             needs: Vec::new(),
@@ -532,8 +559,7 @@ impl Planner<'_> {
 
     /// A binding to the source's own workspace becomes one to the target's; others mean nothing there.
     fn workspace(&self, point: &Point, kind: &Kind) -> (Renamed, Option<Pointer>) {
-        const ID: &str = "workspace_id";
-        let of = |side: &Side| side.manifest.probe.facts.get(ID).cloned();
+        let of = |side: &Side| fact(&side.manifest, FACT_WORKSPACE_ID);
         let pointer = |meant| Some(Pointer { kind: kind.clone(), text: point.text.clone(), meant });
         match (of(self.from), of(self.to)) {
             (Some(from), Some(to)) if from == point.text => {
@@ -651,177 +677,27 @@ impl Planner<'_> {
     fn block_what_hangs_on_it(&mut self) {
         let at: HashMap<usize, usize> =
             self.looks.iter().enumerate().map(|(at, look)| (look.item, at)).collect();
-        loop {
-            let absent = |item: usize| {
-                at.get(&item).is_some_and(|&at| {
-                    let planned = &self.looks[at].planned;
-                    planned.target.is_none()
-                        && matches!(planned.action, Action::Blocked | Action::Left | Action::Shared)
-                })
-            };
-            let hit = self.looks.iter().position(|look| {
-                look.planned.action == Action::Create && look.firm.iter().any(|&needed| absent(needed))
-            });
-            let Some(hit) = hit else { return };
-            let needed = self.looks[hit].firm.iter().copied().find(|&needed| absent(needed));
-            let why = needed.map(|needed| {
-                let Held { kind, .. } = &self.from.items[needed];
-                format!(
-                    "it needs the {kind} {:?}, which does not come back",
-                    self.from.items[needed].entry().name
-                )
-            });
-            (self.looks[hit].planned.action, self.looks[hit].planned.why) = (Action::Blocked, why);
+        let mut leaning: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (number, look) in self.looks.iter().enumerate() {
+            for needed in look.firm.iter().filter_map(|needed| at.get(needed)) {
+                leaning.entry(*needed).or_default().push(number);
+            }
         }
-    }
-
-    async fn conclude(self) -> Result<Decisions> {
-        let unmet = self.select.unmet(self.from.items.iter().map(|item| (&item.kind, item.entry())));
-        let mut steps: BTreeMap<(u16, Kind), Vec<Step>> = BTreeMap::new();
-        let comes =
-            |look: &&Look| matches!(look.planned.action, Action::Create | Action::Replace | Action::Adopt);
-        let coming: Vec<&Look> = self.looks.iter().filter(comes).collect();
-        let number: HashMap<usize, usize> =
-            coming.iter().enumerate().map(|(at, look)| (look.item, at)).collect();
-        let layers: Vec<_> =
-            coming.iter().map(|look| self.blueprint.layer(&look.planned.kind).unwrap_or(u8::MAX)).collect();
-        let is_made = |at: &usize| coming[*at].planned.action == Action::Create;
-        let needs: Vec<Vec<usize>> = coming
-            .iter()
-            .map(|look| {
-                look.needs.iter().filter_map(|item| number.get(item).copied()).filter(is_made).collect()
-            })
-            .collect();
-        let Order { stage, later, end } = order(&layers, &needs);
-        let last = end;
-        for (at, look) in coming.iter().enumerate() {
-            let step = self.step(look)?;
-            let waits: HashSet<_> = later
-                .iter()
-                .filter(|(from, _)| *from == at)
-                .map(|(_, to)| coming[*to].planned.key.clone())
-                .collect();
-            let late = step
-                .pointers
-                .iter()
-                .any(|pointer| matches!(&pointer.meant, Meant::Made { key, .. } if waits.contains(key)));
-            if look.planned.action == Action::Create {
-                let pointers =
-                    step.pointers.iter().cloned().map(|pointer| deferred(pointer, &waits)).collect();
-                let first = Step { act: Act::Create, pointers, ..step.clone() };
-                steps.entry((stage[at], look.planned.kind.clone())).or_default().push(first);
-                if late
-                    || look
-                        .needs
-                        .iter()
-                        .any(|item| number.get(item).is_some_and(|to| later.contains(&(at, *to))))
-                {
-                    let second = Step { act: Act::Complete, ..step.clone() };
-                    steps.entry((last, look.planned.kind.clone())).or_default().push(second);
+        let is_absent = |&number: &usize| {
+            let Planned { target, action, .. } = &self.looks[number].planned;
+            target.is_none() && matches!(action, Action::Blocked | Action::Left | Action::Shared)
+        };
+        let mut open: Vec<_> = (0..self.looks.len()).filter(is_absent).collect();
+        while let Some(absent) = open.pop() {
+            let Planned { kind, name, .. } = &self.looks[absent].planned;
+            let why = format!("it needs the {kind} {name:?}, which does not come back");
+            for &number in leaning.get(&absent).into_iter().flatten() {
+                let planned = &mut self.looks[number].planned;
+                if planned.action == Action::Create {
+                    (planned.action, planned.why) = (Action::Blocked, Some(why.clone()));
+                    open.push(number);
                 }
-            } else if look.body {
-                let first = Step { act: Act::Replace, ..step.clone() };
-                steps.entry((stage[at], look.planned.kind.clone())).or_default().push(first);
             }
-            if look.access {
-                let access = Step {
-                    act: Act::Access,
-                    parts: step.parts.iter().filter(|part| part.role != Role::Content).cloned().collect(),
-                    ..step
-                };
-                steps.entry((last + 1, look.planned.kind.clone())).or_default().push(access);
-            }
-        }
-        for list in steps.values_mut() {
-            list.sort_by(|a, b| (a.act, &a.key).cmp(&(b.act, &b.key)));
-        }
-        self.in_order(&mut steps, &coming);
-        let mut items: Vec<_> = self.looks.iter().map(|look| look.planned.clone()).collect();
-        if self.ask.delete_extra {
-            items.extend(self.extra(last + 2, &mut steps).await?);
-        }
-        Ok(Decisions { items, steps, unmet })
-    }
-
-    /// Kinds whose order matters.
-    fn in_order(&self, steps: &mut BTreeMap<(u16, Kind), Vec<Step>>, coming: &[&Look]) {
-        let order: HashMap<(&Kind, &str), i64> = coming
-            .iter()
-            .filter_map(|look| Some(((&look.planned.kind, look.planned.key.as_str()), look.order?)))
-            .collect();
-        for ((_, kind), list) in steps.iter_mut() {
-            list.sort_by_key(|step| order.get(&(kind, step.key.as_str())).copied());
-        }
-    }
-
-    fn step(&self, look: &Look) -> Result<Step> {
-        let item = &self.from.items[look.item];
-        let others =
-            self.twins[look.item].iter().map(|&twin| self.to.items[twin].entry().key.clone()).collect();
-        Ok(Step {
-            act: Act::Create,
-            key: look.planned.key.clone(),
-            name: look.planned.name.clone(),
-            target: look.planned.target.clone(),
-            others,
-            parts: parts(item)?,
-            pointers: look.pointers.clone(),
-            set: Vec::new(),
-        })
-    }
-
-    /// Items of the target that the snapshot does not have, of the kinds asked for.
-    async fn extra(&self, stage: u16, steps: &mut BTreeMap<(u16, Kind), Vec<Step>>) -> Result<Vec<Planned>> {
-        let matched: HashSet<usize> = self.matched.iter().flatten().copied().collect();
-        let mut found = Vec::new();
-        for (number, item) in self.to.items.iter().enumerate() {
-            let wanted = self.select.takes(&item.kind, item.entry());
-            let captured = self.from.manifest.by_kind().get(&item.kind).is_some_and(|report| {
-                report.standing == lakehold_proto::outcome::Standing::Captured && report.counts.unlisted == 0
-            });
-            if matched.contains(&number) || !wanted || !captured {
-                continue;
-            }
-            let documents = item.documents(self.store, self.blueprint).await?;
-            let seen = item.seen(&documents);
-            let mine = self.to.manifest.probe.identity.id == item.entry().key;
-            if mine
-                || self.blueprint.is_builtin(&seen)
-                || self.blueprint.shared(&seen, &self.from.manifest.probe, &self.to.manifest.probe).is_some()
-            {
-                continue;
-            }
-            found.push(self.taken_away(item));
-            let layer = self.blueprint.layer(&item.kind).unwrap_or_default();
-            let step = Step {
-                act: Act::Delete,
-                key: item.entry().key.clone(),
-                name: item.entry().name.clone(),
-                target: Some(item.entry().key.clone()),
-                others: Vec::new(),
-                parts: parts(item)?.into_iter().filter(|part| part.role == Role::Object).collect(),
-                pointers: Vec::new(),
-                set: Vec::new(),
-            };
-            // What refers to others goes first.
-            steps.entry((stage + u16::from(u8::MAX - layer), item.kind.clone())).or_default().push(step);
-        }
-        Ok(found)
-    }
-
-    fn taken_away(&self, item: &Held) -> Planned {
-        Planned {
-            kind: item.kind.clone(),
-            name: item.entry().name.clone(),
-            key: item.entry().key.clone(),
-            action: Action::Delete,
-            target: Some(item.entry().key.clone()),
-            was: item.entry().content,
-            degraded: Vec::new(),
-            why: Some("the snapshot does not have it".into()),
-            by_hand: Vec::new(),
-            starts: false,
-            changes: Vec::new(),
         }
     }
 }
@@ -829,32 +705,6 @@ impl Planner<'_> {
 /// The item that a reference means, and as which of the kinds that it may point to.
 fn meant(side: &Side, point: &Point) -> Option<(usize, Kind, By)> {
     point.to.iter().find_map(|(kind, by)| Some((side.meant(kind, *by, &point.text)?, kind.clone(), *by)))
-}
-
-/// A reference to what does not exist yet is left out until it does.
-fn deferred(pointer: Pointer, waits: &HashSet<String>) -> Pointer {
-    match pointer.meant {
-        Meant::Made { key, .. } if waits.contains(&key) => Pointer { meant: Meant::Later { key }, ..pointer },
-        meant => Pointer { meant, ..pointer },
-    }
-}
-
-/// Where the bytes of an item lie.
-///
-/// # Errors
-/// `Integrity` when a frame names no pack.
-pub fn parts(item: &Held) -> Result<Vec<StepPart>> {
-    let part = |part: &lakehold_proto::format::Part| {
-        let frames = part.frames.iter().map(|frame| item.index().locate(frame)).collect::<Result<_>>()?;
-        Ok(StepPart {
-            role: part.role,
-            format: part.format.clone(),
-            size: part.size,
-            sha256: part.sha256,
-            frames,
-        })
-    };
-    item.entry().parts.iter().map(part).collect()
 }
 
 /// The fault of words that met nothing.

@@ -108,7 +108,9 @@ async fn read_document(store: &SharedStore, index: &Arc<Index>, part: &Part) -> 
     while let Some(frame) = frames.try_next().await? {
         whole.extend_from_slice(&frame);
     }
-    Ok(serde_json::from_slice(&whole).ok())
+    serde_json::from_slice(&whole).map(Some).map_err(|e| {
+        Fault::new(Class::Integrity, "item.no-document", "read an item", format!("it is no JSON: {e}"))
+    })
 }
 
 impl Side {

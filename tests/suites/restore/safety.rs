@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lakehold::engine::view::RunView;
 use lakehold::restore::Restore;
+use lakehold::restore::drill::Objectives;
 use lakehold::restore::planner::{Action, Ask};
 use lakehold::restore::select::Wanted;
 use lakehold_proto::fault::Class;
@@ -267,4 +268,13 @@ async fn what_is_hurt_in_the_store_is_refused_and_the_rest_comes() {
     assert!(blocked[0].why.as_deref().unwrap().contains("hurt in the store"), "{blocked:?}");
     assert_eq!(two.failures(&record).await, Vec::<String>::new());
     assert_eq!(listed(&two.dr.url(0), "/api/2.2/jobs/list?limit=100", "jobs").await.len(), 5);
+    // What could not be tried is not proved.
+    let engine = two.site.engine();
+    let request = two.request(&from, "dr", two.all()).await;
+    let (_go_on, stop) = watch::channel(false);
+    let restore = Restore { backup: &engine.backup };
+    let drill = restore.drill(&request, Objectives::default(), &RunView::default(), stop).await.unwrap();
+    engine.drain().await;
+    assert_eq!((drill.failed, drill.differing, drill.planned.blocked), (0, 0, 1));
+    assert!(!drill.is_proof(), "{drill:?}");
 }

@@ -160,6 +160,9 @@ pub trait Blueprint: Send + Sync + fmt::Debug {
     /// Whether bringing it back needs a warehouse that runs SQL.
     fn needs_warehouse(&self, kind: &Kind) -> bool;
 
+    /// Whether items of this kind are made one after the other.
+    fn is_ordered(&self, kind: &Kind) -> bool;
+
     /// Where items are made one after the other: by this.
     fn order(&self, kind: &Kind, object: &Value) -> Option<i64>;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _};
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::format::{Role, read_located};
+use lakehold_proto::format::{Entry, Role, read_located};
 use lakehold_proto::ids::{Hash, Kind};
 use lakehold_proto::killpoint::killpoint;
 use lakehold_proto::restore::{Act, Made, Meant, Restoring, Step, StepPart};
@@ -21,12 +21,12 @@ use super::super::families::{STATEMENTS, WORKSPACE_LIST};
 use super::super::kinds::{Content, Find, List, Row, Write, path, row};
 use super::super::request::Request;
 use super::super::work::{Item as Listed, canonical_path, fill};
-use super::known::Databricks;
+use super::known::{Databricks, carrier};
 use super::portable;
 use super::writes::Item;
 use super::{access, sql};
 use crate::capture::{Body, Capture, Draft, Meter, Reader};
-use crate::source::blueprint::{Blueprint as _, By, Point, Renamed, Seen};
+use crate::source::blueprint::{Blueprint as _, Point, Renamed, Seen};
 
 /// Steps of one task that are carried out at once: what is in flight is bounded by the largest notebooks and files.
 const AT_ONCE: usize = 4;
@@ -195,8 +195,22 @@ impl Bringing {
                 Err(fault) => return Err(fault),
             }
         }
-        let parsed = |role: Role| -> Option<Value> { serde_json::from_slice(&parts.get(&role)?.0).ok() };
-        let source = parsed(Role::Object).unwrap_or_default();
+        let parsed = |role: Role| {
+            let Some((body, _)) = parts.get(&role) else { return Ok(None) };
+            serde_json::from_slice::<Value>(body).map(Some).map_err(|e| {
+                let detail = format!("its {} is no JSON: {e}", role.word());
+                Fault::new(Class::Integrity, "item.no-document", "read what is to be brought back", detail)
+            })
+        };
+        let document = |role: Role| match self.row.content {
+            Content::Answer { .. } => parsed(role),
+            _ => Ok(None),
+        };
+        let documents = (parsed(Role::Object), document(Role::Content), parsed(Role::Permissions));
+        let (source, document, access) = match documents {
+            (Ok(object), Ok(content), Ok(access)) => (object.unwrap_or_default(), content, access),
+            (Err(fault), ..) | (_, Err(fault), _) | (.., Err(fault)) => return Ok(Err(fault)),
+        };
         let mut meant = HashMap::new();
         for pointer in &step.pointers {
             let renamed = match &pointer.meant {
@@ -235,13 +249,8 @@ impl Bringing {
                 Renamed::Later | Renamed::Missing => Value::Null,
             };
         }
-        let document = match self.row.content {
-            Content::Answer { .. } => {
-                parsed(Role::Content).map(|content| across(Role::Content, content, &mut rename))
-            }
-            _ => None,
-        };
-        let wanted = parsed(Role::Permissions).map(|access| across(Role::Permissions, access, &mut rename));
+        let document = document.map(|content| across(Role::Content, content, &mut rename));
+        let wanted = access.map(|access| across(Role::Permissions, access, &mut rename));
         let key = match &step.target {
             Some(key) => Some(key.clone()),
             None if step.act == Act::Create => carried_key(self.row, &step.key, &mut rename),
@@ -340,18 +349,14 @@ impl Bringing {
     }
 
     fn alias(&self, answer: &Value, item: &Item) -> Option<String> {
-        let kind = self.row.kind();
-        let entry = lakehold_proto::format::Entry::new("", "");
-        let of = |object| {
-            Databricks.alias(&Seen {
-                kind: &kind,
-                entry: &entry,
-                object: Some(object),
-                content: None,
-                access: None,
-            })
-        };
+        let of = |object| self.told("", object, |seen| Databricks.alias(seen));
         of(answer).or_else(|| of(&item.object))
+    }
+
+    /// What the table says of an item of which a listing or an answer tells.
+    fn told<T>(&self, name: &str, object: &Value, what: impl FnOnce(&Seen<'_>) -> T) -> T {
+        let (kind, entry) = (self.row.kind(), Entry::new("", name));
+        what(&Seen { kind: &kind, entry: &entry, object: Some(object), content: None, access: None })
     }
 
     async fn change(&self, item: &Item) -> Result<()> {
@@ -412,7 +417,9 @@ impl Bringing {
 
     async fn access(&self, item: &mut Item, wanted: Value) -> Result<()> {
         if !wanted.is_null() {
-            if item.key.as_deref().is_some_and(|key| key.starts_with('/')) {
+            // Of what this run made in the tree, its record has the path alone.
+            let is_path = item.key.as_deref().is_some_and(|key| key.starts_with('/'));
+            if is_path && let Find::Status = self.row.restore.find {
                 item.key = self.status(item).await?;
             }
             access::set(&self.client, &self.meter, item, &wanted).await?;
@@ -537,17 +544,7 @@ impl Bringing {
     /// Among all items of the kind. Of several that fit, none was there before, so any may be the one that was made.
     async fn listed(&self, step: &Step, item: &Item) -> Result<Option<String>> {
         let List::Calls(calls) = self.row.list else { return Ok(None) };
-        let kind = self.row.kind();
-        let identity = |object: &Value, name: &str| {
-            let entry = lakehold_proto::format::Entry::new("", name);
-            Databricks.identity(&Seen {
-                kind: &kind,
-                entry: &entry,
-                object: Some(object),
-                content: None,
-                access: None,
-            })
-        };
+        let identity = |object: &Value, name: &str| self.told(name, object, |seen| Databricks.identity(seen));
         let wanted_name = self.row.title.iter().find_map(|field| path::text(&item.object, field));
         let wanted = identity(&item.object, wanted_name.as_deref().unwrap_or(&step.name));
         for call in calls {
@@ -646,10 +643,8 @@ impl Bringing {
 /// What is carried has the key of what carries it, in the target.
 fn carried_key(row: &Row, key: &str, rename: &mut dyn FnMut(&Point) -> Renamed) -> Option<String> {
     let List::Carried = row.list else { return None };
-    let (under, id) = key.split_once('/')?;
-    let carrier = Kind::of(super::super::kinds::row(under.trim_end_matches('s'))?.name);
-    let point = Point { to: vec![(carrier, By::Key)], text: id.to_owned(), firm: true, principal: false };
-    match rename(&point) {
+    let (under, carrier) = carrier(key)?;
+    match rename(&carrier) {
         Renamed::Text(id) => Some(format!("{under}/{id}")),
         Renamed::Same => Some(key.to_owned()),
         Renamed::Later | Renamed::Missing => None,

@@ -280,6 +280,10 @@ impl Blueprint for Databricks {
         row(kind.as_str()).is_some_and(|row| matches!(row.restore.create, Write::Sql { .. }))
     }
 
+    fn is_ordered(&self, kind: &Kind) -> bool {
+        row(kind.as_str()).is_some_and(|row| row.restore.in_order.is_some())
+    }
+
     fn order(&self, kind: &Kind, object: &Value) -> Option<i64> {
         path::text(object, row(kind.as_str())?.restore.in_order?)?.parse().ok()
     }
@@ -334,22 +338,27 @@ fn lies_in(row: &Row, seen: &Seen<'_>) -> Option<Point> {
         principal: false,
     };
     if let List::Carried = row.list {
-        let (under, key) = seen.entry.key.split_once('/')?;
-        let kind = under.trim_end_matches('s');
-        let carrier = super::super::kinds::row(kind)?.name;
-        return Some(Point { firm: true, ..point(carrier, By::Key, key) });
+        return carrier(&seen.entry.key).map(|(_, carrier)| carrier);
     }
     let parent = seen.entry.parent.as_deref()?;
     match (row.list, row.walks) {
         (List::Tree, _) => {
             // Folders and git folders alike.
-            let tree = super::super::kinds::row(super::super::kinds::TREE)?;
+            let tree = self::row(super::super::kinds::TREE)?;
             let to = tree.listed_together().map(|row| (row.kind(), By::Identity)).collect();
             Some(Point { to, firm: true, ..point(row.name, By::Identity, parent) })
         }
         (_, Some(walked)) => Some(Point { firm: true, ..point(walked, By::Identity, parent) }),
         _ => None,
     }
+}
+
+/// What carries the item of this key: the folder of the API that it is under, and the reference to it.
+pub(super) fn carrier(key: &str) -> Option<(&str, Point)> {
+    let (under, id) = key.split_once('/')?;
+    let carrier = Kind::of(row(under.trim_end_matches('s'))?.name);
+    let point = Point { to: vec![(carrier, By::Key)], text: id.to_owned(), firm: true, principal: false };
+    Some((under, point))
 }
 
 /// Everybody whom an access list names.

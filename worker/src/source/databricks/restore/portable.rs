@@ -1,7 +1,5 @@
 //! Items in the words of another workspace.
 
-use std::sync::LazyLock;
-
 use lakehold_proto::format::{Role, canonical_json};
 use lakehold_proto::ids::Kind;
 use lakehold_proto::restore::Crossing;
@@ -314,8 +312,7 @@ fn own_names(row: &Row, part: &mut Value, crossing: &Crossing) {
 
 /// What a pool decides is not said again by clusters in jobs and pipelines.
 fn in_pools(value: &mut Value) {
-    static DECIDED: LazyLock<[&str; 3]> =
-        LazyLock::new(|| ["node_type_id", "driver_node_type_id", "enable_elastic_disk"]);
+    const DECIDED: [&str; 3] = ["node_type_id", "driver_node_type_id", "enable_elastic_disk"];
     match value {
         Value::Object(members) => {
             let pooled =
