@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use lakehold_proto::clock::SharedClock;
+use lakehold_proto::config::Config;
 use lakehold_proto::ids::EnvName;
-use lakehold_proto::locks::SharedLocks;
+use lakehold_proto::locks::{MemoryLocks, SharedLocks};
 use lakehold_proto::queue::{MemoryQueue, SharedQueue};
 use lakehold_proto::store::{DirectoryStore, SharedStore};
+use lakehold_worker::configured::ConfiguredSources;
 use lakehold_worker::progress::Progress;
 use lakehold_worker::serve::{Plans, Sources, Worker, serve};
 use tokio::sync::watch;
@@ -57,6 +59,14 @@ pub struct Embedded {
 }
 
 impl Embedded {
+    /// An engine for what reads a store and no environment.
+    pub fn reading(store: SharedStore, clock: SharedClock) -> Self {
+        let locks: SharedLocks = Arc::new(MemoryLocks::new(Arc::clone(&clock)));
+        let sources = ConfiguredSources::new(&Config::default(), Arc::clone(&locks), Arc::clone(&clock));
+        let (sources, pools, queue) = (Arc::new(sources), HashMap::new(), MemoryQueue::new());
+        Self::start(Parts { store, directory: None, sources, locks, pools, clock, queue })
+    }
+
     /// Starts workers for every pool.
     pub fn start(parts: Parts) -> Self {
         let queue: SharedQueue = Arc::new(parts.queue.clone());

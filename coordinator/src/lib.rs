@@ -5,6 +5,7 @@ pub mod cli;
 pub mod diff;
 pub mod embedded;
 pub mod engine;
+mod listed;
 pub mod output;
 pub mod plan;
 pub mod restore;

@@ -65,6 +65,12 @@ impl Running {
         })
     }
 
+    /// Reads a store in this process, and no environment: also where a fleet is configured.
+    pub fn reading(place: Place) -> Self {
+        let embedded = Embedded::reading(place.store, place.clock);
+        Self { backup: embedded.backup.clone(), workers: Workers::Embedded(embedded) }
+    }
+
     fn embedded(config: &Config, place: Place) -> Self {
         let Place { store, directory, clock } = place;
         let locks: SharedLocks = Arc::new(MemoryLocks::new(Arc::clone(&clock)));

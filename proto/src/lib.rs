@@ -1,7 +1,7 @@
 //! The contract of Lakehold: what coordinator and workers must agree on.
 //!
 //! Four rooms: the **words** ([`ids`], [`address`], [`task`], [`outcome`], [`plan`], [`manifest`],
-//! [`restore`]), the **format** of what lies in
+//! [`restore`], [`verify`]), the **format** of what lies in
 //! a store ([`mod@format`], written down in `FORMAT.md`), the **fault taxonomy** ([`fault`]), and the three **ports** with
 //! their adapters: [`queue`], [`locks`] (with the rate budget) and [`store`]. Nothing here knows what a source is.
 
@@ -24,3 +24,4 @@ pub mod secret;
 pub mod store;
 pub mod task;
 pub mod telemetry;
+pub mod verify;

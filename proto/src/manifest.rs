@@ -12,6 +12,7 @@ use crate::outcome::{Figures, LeftOut, Standing};
 use crate::plan::{BaseRef, Probe, Selection};
 use crate::restore::Restoring;
 use crate::store::Key;
+use crate::verify::Verifying;
 
 /// The schema name of a [`Manifest`].
 pub const MANIFEST_SCHEMA: &str = "lakehold.manifest/v1";
@@ -19,6 +20,19 @@ pub const MANIFEST_SCHEMA: &str = "lakehold.manifest/v1";
 /// The schema name of the record of a restore: a [`Manifest`] whose items say what they became in the environment, and whose
 /// gaps are what could not be brought back.
 pub const RESTORED_SCHEMA: &str = "lakehold.restored/v1";
+
+/// The schema name of the record of a verify: a [`Manifest`] whose items are the packs that were read, and whose gaps are
+/// what is hurt.
+pub const VERIFIED_SCHEMA: &str = "lakehold.verified/v1";
+
+/// Where manifests of a schema lie.
+pub(crate) fn place(schema: &str) -> fn(&EnvName, &str, SnapshotId) -> Key {
+    match schema {
+        RESTORED_SCHEMA => Key::restored,
+        VERIFIED_SCHEMA => Key::verified,
+        _ => Key::manifest,
+    }
+}
 
 /// A snapshot: see `FORMAT.md` for what each field promises a reader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +72,9 @@ pub struct Manifest {
     /// In the record of a restore: what was brought back, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<Box<Restoring>>,
+    /// In the record of a verify: what was verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Box<Verifying>>,
 }
 
 /// Whether a snapshot has all that it should have.
@@ -167,7 +184,7 @@ impl Manifest {
         let damaged =
             |e: &dyn std::fmt::Display| Fault::new(Class::Integrity, "manifest.damaged", context(), e);
         let found: Schema = serde_json::from_slice(body).map_err(|e| damaged(&e))?;
-        if found.schema != MANIFEST_SCHEMA && found.schema != RESTORED_SCHEMA {
+        if ![MANIFEST_SCHEMA, RESTORED_SCHEMA, VERIFIED_SCHEMA].contains(&found.schema.as_str()) {
             return Err(newer(context(), &found.schema, MANIFEST_SCHEMA));
         }
         let manifest: Self = serde_json::from_slice(body).map_err(|e| damaged(&e))?;
@@ -182,8 +199,7 @@ impl Manifest {
 
     /// Where it lies.
     pub fn key(&self) -> Key {
-        let key = if self.schema == RESTORED_SCHEMA { Key::restored } else { Key::manifest };
-        key(&self.environment, &self.time, self.snapshot)
+        place(&self.schema)(&self.environment, &self.time, self.snapshot)
     }
 
     /// All kinds' counts together.

@@ -256,9 +256,17 @@ pub struct Figures {
     /// Bytes of item bodies that were already in the store.
     #[serde(default)]
     pub bytes_reused: u64,
+    /// Frames opened, in what reads packs back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub frames: u64,
     /// Milliseconds from the beginning to the end of the work, summed over tasks.
     #[serde(default)]
     pub worked_ms: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Calls of one API family.
@@ -288,6 +296,7 @@ impl Figures {
         self.bytes_stored += other.bytes_stored;
         self.packs += other.packs;
         self.bytes_reused += other.bytes_reused;
+        self.frames += other.frames;
         self.worked_ms += other.worked_ms;
     }
 

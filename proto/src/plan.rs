@@ -6,9 +6,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EnvName, Hash, Kind, RunId, SnapshotId, TraceId};
+use crate::manifest::{self, MANIFEST_SCHEMA, RESTORED_SCHEMA, VERIFIED_SCHEMA};
 use crate::restore::Restoring;
 use crate::store::Key;
 use crate::task::{TaskSpec, Verb};
+use crate::verify::Verifying;
 
 /// What a run will do. Created once in the store; whoever finds it there carries it out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,13 +67,24 @@ pub struct EnvPlan {
     /// What is brought back, where that is what the run does: then `snapshot` and `time` name the record of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<Box<Restoring>>,
+    /// What is verified, where that is what the run does: then, too, `snapshot` and `time` name the record of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Box<Verifying>>,
 }
 
 impl EnvPlan {
+    /// What its commit creates.
+    pub fn schema(&self) -> &'static str {
+        match (&self.restore, &self.verify) {
+            (Some(_), _) => RESTORED_SCHEMA,
+            (None, Some(_)) => VERIFIED_SCHEMA,
+            (None, None) => MANIFEST_SCHEMA,
+        }
+    }
+
     /// Where its manifest is created: the commit.
     pub fn manifest(&self) -> Key {
-        let key = if self.restore.is_some() { Key::restored } else { Key::manifest };
-        key(&self.environment, &self.time, self.snapshot)
+        manifest::place(self.schema())(&self.environment, &self.time, self.snapshot)
     }
 
     /// Whether it makes a scoped snapshot: one narrowed by kind, path or scope.

@@ -22,4 +22,5 @@ mod source;
 mod telemetry;
 mod tls;
 mod usage;
+mod verify;
 mod workspace;

@@ -120,6 +120,7 @@ fn plan() -> Plan {
             window: 5,
             estimate: Estimate::default(),
             restore: None,
+            verify: None,
         }],
     }
 }

@@ -10,3 +10,4 @@ pub mod progress;
 pub mod serve;
 pub mod signals;
 pub mod source;
+pub mod verify;

@@ -33,7 +33,8 @@ use tracing::{Instrument as _, Span, error, error_span, warn};
 use crate::capture::{BaseSnapshot, Capture, Surroundings, verdict_of};
 use crate::outcome::{report, store_outcome};
 use crate::progress::Progress;
-use crate::source::{SharedSource, Source};
+use crate::source::SharedSource;
+use crate::verify;
 
 /// A task that runs longer than this is stopped and tried again: half of a broker's usual acknowledgement timeout.
 pub const DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -317,17 +318,6 @@ impl Worker {
     async fn work(&self, assignment: Assignment, nonce: Nonce, limit: Duration) -> Result<Outcome> {
         let environment = &assignment.task.environment;
         let known = self.plans.get(&*self.store, assignment.task.run, environment).await?;
-        let source = self.sources.source(environment).await.map_err(|fault| {
-            // Another worker may have them.
-            let detail = format!("this worker cannot reach {environment}: {fault}");
-            Fault::new(
-                Class::Unavailable,
-                "worker.no-credentials",
-                "find the environment's credentials",
-                detail,
-            )
-            .after(Duration::from_secs(2))
-        })?;
         let around = Surroundings {
             store: Arc::clone(&self.store),
             queue: Arc::clone(&self.queue),
@@ -339,13 +329,42 @@ impl Worker {
         let mut capture = Capture::open(around, assignment.clone(), nonce).await?;
         let ended = tokio::select! {
             biased;
-            ended = carry_out(&*source, &assignment, &mut capture) => ended,
+            ended = self.carry_out(&assignment, &mut capture) => ended,
             () = self.clock.sleep(limit) => Err(deadline_passed(limit)),
         };
         if let Err(fault) = &ended {
             warn!(%fault, "a task could not be carried out");
         }
         capture.finish(ended).await
+    }
+
+    /// The one place where a verb decides what is done.
+    async fn carry_out(&self, assignment: &Assignment, capture: &mut Capture) -> Result<()> {
+        let environment = &assignment.task.environment;
+        match assignment.task.verb {
+            Verb::Backup => self.source(environment).await?.work(assignment, capture).await,
+            Verb::Restore => self.source(environment).await?.restore(assignment, capture).await,
+            Verb::Verify => verify::work(&self.store, assignment, capture).await,
+            verb @ (Verb::Drill | Verb::Prune) => {
+                let detail = format!("no task of a {verb} is known");
+                Err(Fault::new(Class::Unsupported, "task.unknown-verb", "carry out a task", detail)
+                    .hint("the run was planned by another version: let all workers run the same one"))
+            }
+        }
+    }
+
+    async fn source(&self, environment: &EnvName) -> Result<SharedSource> {
+        self.sources.source(environment).await.map_err(|fault| {
+            // Another worker may have them.
+            let detail = format!("this worker cannot reach {environment}: {fault}");
+            Fault::new(
+                Class::Unavailable,
+                "worker.no-credentials",
+                "find the environment's credentials",
+                detail,
+            )
+            .after(Duration::from_secs(2))
+        })
     }
 
     /// Takes the task's lock, unless somebody else has it. A lock service that is down is no reason to stand still: the
@@ -398,19 +417,6 @@ fn span_of(system: &'static str, assignment: &Assignment, sent: Option<Place>, n
         None => span,
     };
     span.below(sent).at(Place { span: nonce, ..sent })
-}
-
-/// The one place where a verb decides what a source does.
-async fn carry_out(source: &dyn Source, assignment: &Assignment, capture: &mut Capture) -> Result<()> {
-    match assignment.task.verb {
-        Verb::Backup => source.work(assignment, capture).await,
-        Verb::Restore => source.restore(assignment, capture).await,
-        verb @ (Verb::Verify | Verb::Drill | Verb::Prune) => {
-            let detail = format!("no task of a {verb} is known");
-            Err(Fault::new(Class::Unsupported, "task.unknown-verb", "carry out a task", detail)
-                .hint("the run was planned by another version: let all workers run the same one"))
-        }
-    }
 }
 
 fn deadline_passed(limit: Duration) -> Fault {

@@ -19,6 +19,7 @@ use lakehold_proto::killpoint::killpoint;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::plan::{BaseRef, EnvPlan, Plan, Probe, Selection};
 use lakehold_proto::store::{DirectoryStore, Key, Put, Store};
+use lakehold_proto::task::Verb;
 use lakehold_proto::telemetry::{Place, Placed as _, root_span};
 use lakehold_worker::serve::Sources;
 use lakehold_worker::source::SharedSource;
@@ -213,6 +214,9 @@ impl Backup {
     /// # Errors
     /// The store's.
     pub async fn take_up(&self, left: &Left) -> Result<Option<Planned>> {
+        if left.is_free() {
+            return Ok(None);
+        }
         let plan = left.plan.clone();
         let environments: Vec<_> =
             plan.environments.iter().map(|planned| planned.environment.clone()).collect();
@@ -238,6 +242,11 @@ impl Backup {
         }
         let kinds = self.kinds(&plan, &mut refused).await;
         Ok(Some(Planned { plan, resumed: true, refused, kinds, locks }))
+    }
+
+    /// The workers that take the tasks of an environment.
+    pub fn pool_of(&self, environment: &EnvName) -> String {
+        self.pools.get(environment).cloned().unwrap_or_else(|| "default".into())
     }
 
     async fn lock(
@@ -285,8 +294,10 @@ impl Backup {
         for planned in &plan.environments {
             match self.sources.source(&planned.environment).await {
                 Ok(source) => {
-                    let all =
-                        if planned.restore.is_some() { kinds_of_roots(planned) } else { source.kinds() };
+                    let all = match plan.verb {
+                        Verb::Backup => source.kinds(),
+                        _ => kinds_of_roots(planned),
+                    };
                     kinds.insert(planned.environment.clone(), all);
                 }
                 Err(fault) => _ = refused.insert(planned.environment.clone(), fault),
@@ -320,7 +331,7 @@ impl Backup {
         let facts = EnvFacts {
             environment: environment.clone(),
             source: source.name().into(),
-            pool: self.pools.get(environment).cloned().unwrap_or_else(|| "default".into()),
+            pool: self.pool_of(environment),
             snapshot: SnapshotId::new(self.engine.clock.now()),
             probe: Probe { warnings: warnings(probe.warnings, &before), ..probe },
             selection: request.selection.clone(),
@@ -353,13 +364,29 @@ impl Backup {
     }
 }
 
-/// A restore accounts for the kinds that it touches.
+/// How a run of one environment ended: what it committed, or why it did not.
+pub(crate) fn the_one(ended: &mut Ended, environment: &EnvName) -> Result<Manifest> {
+    match ended.environments.remove(environment) {
+        Some(EnvEnd::Committed(manifest)) => Ok(*manifest),
+        Some(EnvEnd::Nothing(fault) | EnvEnd::Unfinished(fault) | EnvEnd::Cancelled(fault)) => Err(fault),
+        None => Err(Fault::new(Class::Bug, "run.no-end", "carry out a run", "it ended without a word")),
+    }
+}
+
+/// A restore and a verify account for the kinds that they touch.
 fn kinds_of_roots(planned: &EnvPlan) -> Vec<Kind> {
     let kinds: std::collections::BTreeSet<_> = planned.roots.iter().map(|root| root.kind.clone()).collect();
     kinds.into_iter().collect()
 }
 
 impl Planned {
+    /// A run that changes nothing in its environments: it needs no lock, and no source.
+    pub(crate) fn to_read(plan: Plan) -> Self {
+        let kinds =
+            plan.environments.iter().map(|one| (one.environment.clone(), kinds_of_roots(one))).collect();
+        Self { plan, resumed: false, refused: BTreeMap::new(), kinds, locks: Vec::new() }
+    }
+
     /// Lets go of what cannot be carried out.
     pub async fn release(self) {
         release(self.locks).await;

@@ -52,6 +52,12 @@ impl Left {
         now.duration_since(self.plan.created) < ADOPT
     }
 
+    /// Whether it holds no environment, so that nobody can tell whether somebody is at work on it: a verify, which is gone on
+    /// with by the next one, and never closed unasked.
+    pub fn is_free(&self) -> bool {
+        self.plan.verb == Verb::Verify && !self.cancelled
+    }
+
     /// Closes it: as cancelled, or as abandoned.
     ///
     /// # Errors
@@ -117,7 +123,7 @@ async fn look(store: &dyn Store, run: RunId) -> Result<Look> {
 /// The store's.
 pub async fn adopt(store: &dyn Store, wanted: Wanted<'_>, now: Timestamp) -> Result<Option<Plan>> {
     for left in left(store, &mut BTreeSet::new()).await? {
-        if !concerns(&left.plan, wanted.environments) {
+        if !concerns(&left.plan, wanted.environments) || left.is_free() {
             continue;
         }
         let young = left.is_young(now);

@@ -69,7 +69,7 @@ impl Context {
     /// # Errors
     /// `Config` when one that was named has no snapshot and is not configured; the store's.
     pub async fn with_snapshots(&self, named: &[EnvName]) -> Result<Vec<EnvName>> {
-        let there = find::environments(&*self.store).await?;
+        let there = find::environments(&*self.store, "snapshots/").await?;
         if named.is_empty() {
             return Ok(there);
         }

@@ -20,11 +20,11 @@ use crate::output::{Format, age, count, document, name_line, print, say, shown};
 use crate::restore::document::{Document, Summary};
 use crate::restore::planner::{Action, Ask, Planned};
 use crate::restore::select::Wanted;
-use crate::restore::{self, Prepared, Request, Restore};
+use crate::restore::{Prepared, Request, Restore};
 use crate::running::Running;
 use crate::snapshot::find::Found;
 use crate::snapshot::items::each_index;
-use crate::snapshot::read_at;
+use crate::snapshot::{read_at, records};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -307,7 +307,7 @@ async fn find_record(
             .hint("`lakehold runs` lists what was done")
     };
     let mut undone = BTreeSet::new();
-    for key in restore::records(&*context.store, environment).await?.into_iter().rev() {
+    for key in records(&*context.store, &Key::restores(environment)).await?.into_iter().rev() {
         let (record, _) = read_at(&*context.store, &key).await?;
         // The latest is the latest that still stands.
         if let Some(undoes) = record.restore.as_ref().and_then(|restored| restored.undoes) {

@@ -99,7 +99,7 @@ pub(super) async fn run(args: &StatusArgs, context: &Context) -> Result<u8> {
     let configured: BTreeSet<_> = context.settings.config.environments.keys().cloned().collect();
     // Before the first backup there is no store: then everything configured was never backed up, which is the answer.
     let there = match identity::open(&*context.store).await {
-        Ok(_) => environments(&*context.store).await?,
+        Ok(_) => environments(&*context.store, "snapshots/").await?,
         Err(fault) if fault.code == "store.absent" && !configured.is_empty() => Vec::new(),
         Err(fault) => return Err(fault),
     };

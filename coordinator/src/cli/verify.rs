@@ -1,27 +1,29 @@
 //! `lakehold verify`.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lakehold_proto::address::Address;
 use lakehold_proto::fault::Result;
+use lakehold_proto::store::{AsideStore, SharedStore, identity};
 
+use super::attend::attend;
 use super::{Context, exit};
-use crate::output::{Format, bytes, count, document, draws, print, say, shown};
+use crate::output::{Format, bytes, count, document, print, say, shown};
+use crate::running::{Place, Running};
 use crate::snapshot::{ListedSnapshot, list};
-use crate::verify::{Meter, Request, Verified, verify};
+use crate::verify::{Request, Verified, Verify};
 
 const EXAMPLES: &str = "\
 Examples:
   lakehold verify prod                     all snapshots of prod, all bytes
   lakehold verify prod@latest
-  lakehold verify --all --read-data 5      every table of contents, and a random 5 % of the packs";
+  lakehold verify --all --read-data 5      every table of contents, and a random 5 % of the packs
+  lakehold verify prod --no-record         where the store may only be read, or the fleet is away
 
-/// How often the display is fed.
-const TICK: Duration = Duration::from_millis(200);
+A verify that was interrupted is gone on with by the same command within six hours, by --resume at any time.
+
+Exit codes: 0 sound; 1 something could not be read, so nothing is known of it; 5 something is damaged";
 
 /// What may be typed behind `verify`.
 #[derive(Clone, Debug, Args)]
@@ -36,6 +38,12 @@ pub struct VerifyArgs {
     /// How much of the packs to read, in percent; 0 checks only that they are there
     #[arg(long, value_name = "PERCENT", default_value = "100", value_parser = percent)]
     pub read_data: f64,
+    /// Go on with the unfinished verify of these environments, whatever its age
+    #[arg(long)]
+    pub resume: bool,
+    /// Write nothing into the store, and read everything in this process: it cannot be resumed
+    #[arg(long, conflicts_with = "resume")]
+    pub no_record: bool,
 }
 
 fn percent(typed: &str) -> Result<f64, String> {
@@ -48,11 +56,26 @@ pub(super) async fn run(args: &VerifyArgs, context: &Context) -> Result<u8> {
     if request.snapshots.is_empty() {
         say("no snapshots to verify");
     }
-    let meter = Arc::new(Meter::default());
-    let shown = (!context.quiet && draws()).then(|| Display::start(Arc::clone(&meter)));
-    let found = verify(&context.store, &request, &meter).await;
-    drop(shown);
-    let found = found?;
+    let running = start(args, context).await?;
+    let found = attend(&running, context, "verify", async |attended| {
+        let verify = Verify { backup: &running.backup };
+        if !context.quiet && !request.snapshots.is_empty() {
+            say(&format!("reading the tables of contents of {} snapshots", request.snapshots.len()));
+        }
+        let prepared = verify.prepare(&request).await?;
+        if prepared.resumed {
+            say("going on with a verify that was interrupted");
+        }
+        attended
+            .watch(prepared.packs(), async |view, stop| verify.carry_out(prepared, view, stop).await)
+            .await
+    })
+    .await;
+    running.close().await;
+    let found = found.map_err(|fault| match fault.code {
+        "store.denied" => fault.hint("where the store may only be read: lakehold verify --no-record"),
+        _ => fault,
+    })?;
     match context.output {
         Format::Table => print(&text(&found, args.read_data))?,
         Format::Name => {
@@ -62,7 +85,21 @@ pub(super) async fn run(args: &VerifyArgs, context: &Context) -> Result<u8> {
         }
         format => document(format, &found)?,
     }
-    Ok(if found.sound { exit::COMPLETE } else { exit::INTEGRITY })
+    Ok(match () {
+        () if found.sound => exit::COMPLETE,
+        () if found.damage.is_empty() => exit::FAILED,
+        () => exit::INTEGRITY,
+    })
+}
+
+/// What carries it out: the fleet, where one is configured; else, and without a record, this process.
+async fn start(args: &VerifyArgs, context: &Context) -> Result<Running> {
+    if args.no_record {
+        let store: SharedStore = Arc::new(AsideStore::over(Arc::clone(&context.store))?);
+        return Ok(Running::reading(Place { store, ..context.place() }));
+    }
+    let id = identity::open(&*context.store).await?.store;
+    Running::start(&context.settings.config, context.place(), Some(&id)).await
 }
 
 async fn request(args: &VerifyArgs, context: &Context) -> Result<Request> {
@@ -88,13 +125,17 @@ async fn request(args: &VerifyArgs, context: &Context) -> Result<Request> {
     }
     snapshots.sort_unstable();
     snapshots.dedup();
-    Ok(Request { snapshots, percent: args.read_data, whole_store: args.all })
+    Ok(Request { snapshots, percent: args.read_data, whole_store: args.all, resume: args.resume })
 }
 
 fn text(found: &Verified, percent: f64) -> String {
     let mut text = String::new();
     for one in &found.snapshots {
-        let verdict = if one.sound { "sound" } else { "DAMAGED" };
+        let verdict = match one.sound {
+            true => "sound",
+            false if found.damage.is_empty() => "NOT READ",
+            false => "DAMAGED",
+        };
         text.push_str(&format!(
             "{}@{}  {}  {} items  {verdict}\n",
             one.environment,
@@ -115,6 +156,9 @@ fn text(found: &Verified, percent: f64) -> String {
     if found.items_hurt > found.items.len() as u64 {
         text.push_str(&format!("hurt: {} more\n", found.items_hurt - found.items.len() as u64));
     }
+    for unread in &found.unread {
+        text.push_str(&format!("NOT READ: {}\n", shown(unread)));
+    }
     for note in &found.notes {
         text.push_str(&format!("note: {}\n", shown(note)));
     }
@@ -126,45 +170,11 @@ fn text(found: &Verified, percent: f64) -> String {
         count(found.frames),
         bytes(found.bytes_read),
         match found.damage.len() {
+            0 if !found.sound => "not all could be read, and of that nothing is known".into(),
             0 if percent < 100.0 => "sound, as far as it was read".into(),
             0 => "all sound".into(),
             n => format!("{n} objects damaged, {} items hurt", count(found.items_hurt)),
         }
     ));
     text
-}
-
-/// A bar on standard error, fed from the meter until dropped.
-struct Display {
-    feeding: tokio::task::JoinHandle<()>,
-    bar: ProgressBar,
-}
-
-impl Display {
-    fn start(meter: Arc<Meter>) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        if let Ok(style) =
-            ProgressStyle::with_template("verifying {bar:30} {pos}/{len} packs  {msg}  {elapsed}")
-        {
-            bar.set_style(style);
-        }
-        let fed = bar.clone();
-        let feeding = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(TICK);
-            loop {
-                ticks.tick().await;
-                fed.set_length(meter.packs.load(Relaxed));
-                fed.set_position(meter.packs_read.load(Relaxed));
-                fed.set_message(bytes(meter.bytes_read.load(Relaxed)));
-            }
-        });
-        Self { feeding, bar }
-    }
-}
-
-impl Drop for Display {
-    fn drop(&mut self) {
-        self.feeding.abort();
-        self.bar.finish_and_clear();
-    }
 }

@@ -10,9 +10,7 @@ use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{IndexRef, PageRef, write_page};
 use lakehold_proto::ids::{EnvName, Hash, Kind};
 use lakehold_proto::killpoint::killpoint;
-use lakehold_proto::manifest::{
-    Counts, KindReport, MANIFEST_SCHEMA, Manifest, RESTORED_SCHEMA, RunReport, SnapshotState,
-};
+use lakehold_proto::manifest::{Counts, KindReport, Manifest, RunReport, SnapshotState};
 use lakehold_proto::outcome::{LeftOut, Outcome, Standing, Unlisted, Verdict};
 use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::store::{Key, Put, PutHashed, SharedStore, Store, get_existing, put_hashed};
@@ -68,7 +66,8 @@ async fn assemble_and_publish(store: &dyn Store, assembly: Assembly) -> Result<E
         surveyed => surveyed?,
     };
     let kinds = account_for(&assembly.kinds, &plan, &contents, &surveyed);
-    if let Some(fault) = nothing_usable(&kinds) {
+    // A verify that finds everything hurt, and cannot read the rest, has found that out.
+    if let Some(fault) = nothing_usable(&kinds).filter(|_| plan.verify.is_none()) {
         return Ok(EnvEnd::Nothing(fault));
     }
     let manifest = assemble(&assembly, &plan, kinds, pages, &contents, &surveyed);
@@ -250,7 +249,7 @@ fn assemble(
 ) -> Manifest {
     let hurt = kinds.iter().any(|kind| kind.counts.gaps + kind.counts.unlisted > 0);
     Manifest {
-        schema: if plan.restore.is_some() { RESTORED_SCHEMA } else { MANIFEST_SCHEMA }.into(),
+        schema: plan.schema().into(),
         snapshot: plan.snapshot,
         environment: plan.environment.clone(),
         source: plan.source.clone(),
@@ -275,6 +274,7 @@ fn assemble(
             program: concat!("lakehold ", env!("CARGO_PKG_VERSION")).into(),
         },
         restore: plan.restore.clone(),
+        verify: plan.verify.clone(),
     }
 }
 

@@ -81,6 +81,7 @@ fn environment(created: Timestamp, facts: EnvFacts) -> EnvPlan {
         window: WINDOW,
         estimate: facts.begins.estimate,
         restore: None,
+        verify: None,
     }
 }
 

@@ -17,29 +17,26 @@ pub mod stages;
 pub mod undo;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
-use futures::TryStreamExt as _;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind, RunId, SnapshotId, TraceId};
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::plan::{EnvPlan, PLAN_SCHEMA, Plan, Selection};
 use lakehold_proto::restore::{Restoring, SnapshotRef, Step};
 use lakehold_proto::store::{Key, SharedStore, Store};
-use lakehold_proto::task::{Bucket, Shard, TaskSpec, Verb};
-use lakehold_worker::capture::Listing;
+use lakehold_proto::task::Verb;
 use lakehold_worker::configured::blueprint;
 use lakehold_worker::source::blueprint::Blueprint;
 use lakehold_worker::source::databricks::{FACT_CLOUD, FACT_WORKSPACE_ID};
 use tokio::sync::watch;
 
-use crate::backup::{Backup, Ended, Planned as ReadyRun, Request as Look};
-use crate::engine::drive::EnvEnd;
+use crate::backup::{Backup, Planned as ReadyRun, Request as Look, the_one};
 use crate::engine::view::RunView;
+use crate::listed::Listed;
 use crate::plan::{TIME_FORMAT, WINDOW};
 use crate::snapshot::find::Found;
 use crate::snapshot::items::each_index;
-use crate::snapshot::read_at;
+use crate::snapshot::{read_at, records};
 use document::{Document, Head};
 use planner::{Ask, Decisions, IdMap, decide};
 use side::Side;
@@ -163,15 +160,15 @@ impl Restore<'_> {
         let selection = Selection { look: true, kinds, ..Selection::default() };
         let look = Look { environments: vec![environment.clone()], selection, ..Look::default() };
         let planned = self.backup.plan(&look).await?;
-        let ended = self.backup.carry_out(planned, view, stop).await?;
-        the_one(ended, environment)
+        let mut ended = self.backup.carry_out(planned, view, stop).await?;
+        the_one(&mut ended, environment)
     }
 
     /// What items became in earlier restores from one environment into another, the latest first.
     async fn id_map(&self, from: &EnvName, target: &EnvName) -> Result<IdMap> {
         let store = &**self.store();
         let mut map = IdMap::new();
-        for key in records(store, target).await?.into_iter().rev().take(LOOK_BACK) {
+        for key in records(store, &Key::restores(target)).await?.into_iter().rev().take(LOOK_BACK) {
             let record = match read_at(store, &key).await {
                 // What it knew is found by natural key, or told to be ambiguous.
                 Err(fault) if fault.class == Class::Integrity => continue,
@@ -201,12 +198,17 @@ impl Restore<'_> {
         let mut roots = Vec::new();
         for ((stage, kind), steps) in &prepared.steps {
             let of = if blueprint.is_ordered(kind) { 1 } else { tasks_for(steps.len()) };
-            roots.extend(tasks(self.store(), run, *stage, kind, steps, of).await?);
+            // Twins have one name, so they are in one task.
+            let mut listed = Listed::new(self.store(), run, of);
+            for step in steps {
+                listed.push(&step.name, step).await?;
+            }
+            roots.extend(listed.finish(*stage, kind.clone(), vec![kind.clone()].into()).await?);
         }
         let plan = EnvPlan {
             environment: target.clone(),
             source: before.source.clone(),
-            pool: self.backup.pools.get(target).cloned().unwrap_or_else(|| "default".into()),
+            pool: self.backup.pool_of(target),
             snapshot: SnapshotId::new(now),
             time: now.strftime(TIME_FORMAT).to_string(),
             base: None,
@@ -227,6 +229,7 @@ impl Restore<'_> {
                 undoes: prepared.undoes,
                 warehouse: document.ask.warehouse.clone(),
             })),
+            verify: None,
         };
         let plan = Plan {
             schema: PLAN_SCHEMA.into(),
@@ -258,8 +261,8 @@ impl Restore<'_> {
                 "it has no target",
             ));
         };
-        let ended = self.backup.carry_out(ready, view, stop).await?;
-        the_one(ended, &target)
+        let mut ended = self.backup.carry_out(ready, view, stop).await?;
+        the_one(&mut ended, &target)
     }
 
     /// The unfinished restore into an environment, ready to be gone on with.
@@ -360,56 +363,9 @@ fn named(found: &Found) -> SnapshotRef {
     }
 }
 
-fn the_one(mut ended: Ended, environment: &EnvName) -> Result<Manifest> {
-    match ended.environments.remove(environment) {
-        Some(EnvEnd::Committed(manifest)) => Ok(*manifest),
-        Some(EnvEnd::Nothing(fault) | EnvEnd::Unfinished(fault) | EnvEnd::Cancelled(fault)) => Err(fault),
-        None => Err(Fault::new(Class::Bug, "restore.no-end", "carry out a run", "it ended without a word")),
-    }
-}
-
 /// How many tasks so many steps make, where their order does not matter.
 fn tasks_for(steps: usize) -> u32 {
     (steps.div_ceil(STEPS).next_power_of_two() as u32).min(1024)
-}
-
-/// The tasks of one stage and kind: each a bucket of its steps, by the hash of their names, so that twins are in one.
-async fn tasks(
-    store: &SharedStore,
-    run: RunId,
-    stage: u16,
-    kind: &Kind,
-    steps: &[Step],
-    of: u32,
-) -> Result<Vec<TaskSpec>> {
-    let mut listing = Listing::new(Arc::clone(store), run, of);
-    for step in steps {
-        let line = serde_json::to_vec(step)
-            .map_err(|e| Fault::new(Class::Bug, "restore.encode", "write down a step", e))?;
-        listing.push(Bucket::of_key(&step.name, of).index, &line).await?;
-    }
-    let frames = listing.finish(of).await?;
-    let task = |(number, input): (usize, Vec<_>)| TaskSpec {
-        kind: kind.clone(),
-        shard: Shard::whole().cut(Bucket { index: number as u32, of }),
-        stage,
-        yields: vec![kind.clone()].into(),
-        long: false,
-        input,
-    };
-    Ok(frames.into_iter().enumerate().filter(|(_, input)| !input.is_empty()).map(task).collect())
-}
-
-/// The records of the restores into an environment, oldest first.
-///
-/// # Errors
-/// The store's.
-pub async fn records(store: &dyn Store, target: &EnvName) -> Result<Vec<Key>> {
-    let listed = store.list(&Key::restores(target)).map_ok(|listed| listed.key);
-    let mut keys: Vec<_> = listed.try_collect().await?;
-    keys.retain(|key| key.as_str().ends_with("/manifest.json"));
-    keys.sort_unstable();
-    Ok(keys)
 }
 
 /// What items became: kind, key in the snapshot, key in the target.

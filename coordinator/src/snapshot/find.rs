@@ -17,13 +17,13 @@ pub struct Found {
     pub hash: Hash,
 }
 
-/// The names of all environments that have snapshots in the store, sorted. Folders that are no environment's are none of
-/// ours.
+/// The names of all environments that have a folder in `room`, such as `snapshots/`, sorted. Folders that are no
+/// environment's are none of ours.
 ///
 /// # Errors
 /// The store's.
-pub async fn environments(store: &dyn Store) -> Result<Vec<EnvName>> {
-    let folders = store.list_folders("snapshots/").await?;
+pub async fn environments(store: &dyn Store, room: &str) -> Result<Vec<EnvName>> {
+    let folders = store.list_folders(room).await?;
     Ok(folders.iter().filter_map(|folder| folder.parse().ok()).collect())
 }
 

@@ -25,16 +25,23 @@ pub(crate) struct Seed {
     object: String,
     content: Vec<Vec<u8>>,
     gap: bool,
+    swapped: bool,
 }
 
 impl Seed {
     pub(crate) fn new(kind: &'static str, key: &str, name: &str, object: &str) -> Self {
         let (key, name, object) = (key.into(), name.into(), object.into());
-        Self { kind, key, name, object, content: Vec::new(), gap: false }
+        Self { kind, key, name, object, content: Vec::new(), gap: false, swapped: false }
     }
 
     pub(crate) fn content(mut self, pieces: &[&[u8]]) -> Self {
         self.content = pieces.iter().map(|piece| piece.to_vec()).collect();
+        self
+    }
+
+    /// Names the frames of its content in another order than they make the content in.
+    pub(crate) fn swapped(mut self) -> Self {
+        self.swapped = true;
         self
     }
 
@@ -93,6 +100,9 @@ impl Site {
             let mut parts = vec![part(&mut pack, Role::Object, &[seed.object.into_bytes()])];
             if !seed.content.is_empty() {
                 parts.push(part(&mut pack, Role::Content, &seed.content));
+            }
+            if seed.swapped {
+                parts.iter_mut().for_each(|part| part.frames.reverse());
             }
             let sealed = pack.finish();
             self.store.put_new(&Key::pack(sealed.hash), sealed.bytes).await.unwrap();
@@ -160,6 +170,7 @@ impl Site {
             kinds,
             pages,
             restore: None,
+            verify: None,
             run: RunReport {
                 id: RunId::new(at),
                 trace: TraceId::random(),

@@ -83,3 +83,15 @@ pub async fn list(store: &dyn Store, environment: &EnvName) -> Result<Vec<Listed
     listed.sort_unstable();
     Ok(listed)
 }
+
+/// The records below a prefix, oldest first: of the restores into an environment, or of the verifies of its snapshots.
+///
+/// # Errors
+/// The store's.
+pub async fn records(store: &dyn Store, prefix: &str) -> Result<Vec<Key>> {
+    let listed = store.list(prefix).map_ok(|listed| listed.key);
+    let mut keys: Vec<_> = listed.try_collect().await?;
+    keys.retain(|key| key.as_str().ends_with("/manifest.json"));
+    keys.sort_unstable();
+    Ok(keys)
+}

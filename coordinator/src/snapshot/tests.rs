@@ -42,7 +42,7 @@ async fn latest_and_times_pass_over_scoped_snapshots_and_ids_do_not() {
         let when = find(&*site.store, &address(text)).await.unwrap_err();
         assert_eq!(when.code, code, "{text}: {when}");
     }
-    assert_eq!(environments(&*site.store).await.unwrap(), [prod()]);
+    assert_eq!(environments(&*site.store, "snapshots/").await.unwrap(), [prod()]);
 }
 
 #[tokio::test]

@@ -6,8 +6,9 @@ use lakehold_proto::fault::Result;
 use lakehold_proto::ids::SnapshotId;
 use lakehold_proto::store::SharedStore;
 
+use super::HurtItem;
 use super::contents::Contents;
-use super::{Hurt, HurtItem};
+use super::findings::Hurt;
 use crate::snapshot::{index, page};
 
 /// Hurt items that are listed; the rest is counted.
@@ -26,7 +27,7 @@ pub(super) async fn blame(store: &SharedStore, contents: &Contents, hurt: &Hurt)
     if hurt.is_empty() {
         return Ok(blamed);
     }
-    let sound: HashSet<_> = contents.indexes.iter().map(|named| named.sha256).collect();
+    let sound: HashSet<_> = contents.all_indexes().map(|named| named.sha256).collect();
     let mut items: BTreeMap<_, HurtItem> = BTreeMap::new();
     let mut beyond = HashSet::new();
     for manifest in &contents.snapshots {

@@ -1,6 +1,6 @@
 //! The first round: manifests, chains, pages, indexes, roots.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use lakehold_proto::fault::{Class, Fault, Result};
@@ -10,19 +10,17 @@ use lakehold_proto::manifest::{KindReport, Manifest};
 use lakehold_proto::store::{Key, SharedStore};
 
 use super::{Damage, Verdict, finding};
-use crate::restore::records;
+use crate::snapshot::find::environments;
 use crate::snapshot::survey::{Survey, survey};
-use crate::snapshot::{ListedSnapshot, index, page, read_at, read_manifest};
+use crate::snapshot::{ListedSnapshot, index, page, read_at, read_manifest, records};
 
 /// What the first round found.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     /// Snapshots whose manifest could be read.
     pub(super) snapshots: Vec<Arc<Manifest>>,
-    /// Every sound index once.
-    pub(super) indexes: Vec<IndexRef>,
-    /// Frames in them, counted with repetition.
-    pub(super) frames: u64,
+    /// Every sound index once, by the first environment that names it.
+    pub(super) indexes: BTreeMap<EnvName, Indexes>,
     /// Hashes of all indexes and pages met, sound or not.
     pub(super) met: HashSet<Hash>,
     pub(super) damage: Vec<Damage>,
@@ -33,7 +31,36 @@ pub(super) struct Contents {
     manifests: HashMap<Key, Hash>,
 }
 
+/// Sound indexes.
+#[derive(Debug, Default)]
+pub(super) struct Indexes {
+    pub(super) indexes: Vec<IndexRef>,
+    /// Packed bytes of their items, and the packs that these lie in, both counted with repetition.
+    bytes: u64,
+    packs: u64,
+}
+
+/// Packed bytes of one task: some seconds of work, so that little is read again after a crash.
+const TASK_BYTES: u64 = 16 << 20;
+/// Packs of one task: small ones take as many round trips.
+const TASK_PACKS: u64 = 32;
+/// Tasks of one environment.
+const TASKS: u64 = 4096;
+
+impl Indexes {
+    /// In how many tasks they are read.
+    pub(super) fn tasks(&self) -> u32 {
+        let tasks = self.bytes.div_ceil(TASK_BYTES).max(self.packs.div_ceil(TASK_PACKS));
+        tasks.clamp(1, TASKS).next_power_of_two() as u32
+    }
+}
+
 impl Contents {
+    /// Every sound index.
+    pub(super) fn all_indexes(&self) -> impl Iterator<Item = &IndexRef> {
+        self.indexes.values().flat_map(|of_one| &of_one.indexes)
+    }
+
     pub(super) async fn read(
         &mut self,
         store: &SharedStore,
@@ -66,19 +93,30 @@ impl Contents {
         Ok(())
     }
 
-    /// Reads the records of restores as it reads snapshots.
+    /// Reads the records of restores and of verifies as it reads snapshots.
     pub(super) async fn read_records(&mut self, store: &SharedStore) -> Result<()> {
-        let folders = store.list_folders("restores/").await?;
-        for environment in folders.iter().filter_map(|folder| folder.parse::<EnvName>().ok()) {
-            for key in records(&**store, &environment).await? {
-                match finding(read_at(&**store, &key).await)? {
-                    Err(fault) => self.damage.push(Damage::of(&key, &fault)),
-                    Ok((manifest, _)) => {
-                        let listed =
-                            ListedSnapshot { time: manifest.time.clone(), snapshot: manifest.snapshot };
-                        self.read_all(store, &key, &environment, &listed, &manifest).await?;
-                        self.snapshots.push(Arc::new(manifest));
-                    }
+        for environment in environments(&**store, "restores/").await? {
+            self.read_records_of(store, &environment, &Key::restores(&environment)).await?;
+        }
+        for environment in environments(&**store, "verifies/").await? {
+            self.read_records_of(store, &environment, &Key::verifies(&environment)).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_records_of(
+        &mut self,
+        store: &SharedStore,
+        environment: &EnvName,
+        prefix: &str,
+    ) -> Result<()> {
+        for key in records(&**store, prefix).await? {
+            match finding(read_at(&**store, &key).await)? {
+                Err(fault) => self.damage.push(Damage::of(&key, &fault)),
+                Ok((manifest, _)) => {
+                    let listed = ListedSnapshot { time: manifest.time.clone(), snapshot: manifest.snapshot };
+                    self.read_all(store, &key, environment, &listed, &manifest).await?;
+                    self.snapshots.push(Arc::new(manifest));
                 }
             }
         }
@@ -111,7 +149,7 @@ impl Contents {
             match finding(page(&**store, named).await)? {
                 Ok(page) => {
                     for named in page.indexes {
-                        readable &= self.read_index(store, named).await?;
+                        readable &= self.read_index(store, environment, named).await?;
                     }
                 }
                 Err(fault) => {
@@ -151,7 +189,12 @@ impl Contents {
     }
 
     /// Returns whether the index is sound. One that several snapshots name is read once.
-    async fn read_index(&mut self, store: &SharedStore, named: IndexRef) -> Result<bool> {
+    async fn read_index(
+        &mut self,
+        store: &SharedStore,
+        environment: &EnvName,
+        named: IndexRef,
+    ) -> Result<bool> {
         if !self.met.insert(named.sha256) {
             return Ok(!self.hurt_indexes.contains(&named.sha256));
         }
@@ -159,9 +202,12 @@ impl Contents {
             .and_then(|read| read.entries.iter().try_for_each(check_entry).map(|()| read));
         match read {
             Ok(read) => {
+                let of_one = self.indexes.entry(environment.clone()).or_default();
                 let parts = read.entries.iter().flat_map(|entry| &entry.parts);
-                self.frames += parts.map(|part| part.frames.len() as u64).sum::<u64>();
-                self.indexes.push(named);
+                let lengths = parts.flat_map(|part| &part.frames).map(|frame| frame.length);
+                of_one.packs += read.header.packs.len() as u64;
+                of_one.bytes = lengths.fold(of_one.bytes, u64::saturating_add);
+                of_one.indexes.push(named);
                 Ok(true)
             }
             Err(fault) => {
@@ -204,10 +250,10 @@ impl Contents {
         self.damage.push(Damage { object: key.to_string(), code: code.to_owned(), detail });
     }
 
-    /// The verdicts, when these snapshots turned out to hold hurt items.
-    pub(super) fn verdicts(&self, hurt: &HashSet<SnapshotId>) -> Vec<Verdict> {
+    /// The verdicts, when these snapshots turned out to hold hurt items. What was not read may be any one's.
+    pub(super) fn verdicts(&self, hurt: &HashSet<SnapshotId>, all_read: bool) -> Vec<Verdict> {
         let judge = |verdict: &Verdict| Verdict {
-            sound: verdict.sound && !hurt.contains(&verdict.snapshot),
+            sound: all_read && verdict.sound && !hurt.contains(&verdict.snapshot),
             ..verdict.clone()
         };
         self.verdicts.iter().map(judge).collect()

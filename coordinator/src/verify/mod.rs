@@ -1,36 +1,46 @@
 //! Verify: reads snapshots and checks every hash there is.
 //!
 //! Three rounds. **Tables of contents**: manifests, the chain to their bases, pages, indexes, that each entry agrees with
-//! itself, and the content root. **Packs**: each is read once, whole, and in the same pass its own hash and the hash of
-//! every frame are checked; several at a time. Bodies of several frames are then read once more as a whole. **Blame**, only
-//! if something is hurt: which items lie there, and which snapshots hold them.
+//! itself, and the content root. **Packs**: a run like any other, whose tasks read each pack once, whole, and check its own
+//! hash and that of every frame; bodies of several frames are then read as a whole. **Blame**, only if something is hurt:
+//! which items lie there, and which snapshots hold them.
 //!
-//! **Memory** does not grow with the snapshot: frames are gathered in passes over the indexes, each holding the frames of
-//! one range of pack hashes. **Errors**: damage is a finding, not an error; an error is that the store could not be read.
+//! **After a crash** the tables of contents, a hundredth of the bytes, are read again, and of the packs those whose tasks
+//! did not settle. **Memory** does not grow with the snapshot: what is to be read is put in order on disk. **Errors**:
+//! damage is a finding, not an error; an error is that the store could not be read.
 
 mod blame;
 mod contents;
-mod packs;
+mod findings;
+mod gather;
 mod stray;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::AtomicU64;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::ids::{EnvName, Hash, Kind, SnapshotId};
+use lakehold_proto::fault::{Class, Fault, FaultRecord, Result};
+use lakehold_proto::ids::{EnvName, Hash, Kind, RunId, SnapshotId, TraceId};
+use lakehold_proto::plan::{EnvPlan, Estimate, PLAN_SCHEMA, Plan, Probe, Selection};
 use lakehold_proto::store::SharedStore;
+use lakehold_proto::task::Verb;
+use lakehold_proto::verify::Verifying;
 use serde::Serialize;
+use tokio::sync::watch;
 
-use crate::snapshot::ListedSnapshot;
+use crate::backup::{Backup, Planned, the_one, unfinished};
+use crate::engine::view::RunView;
+use crate::plan::{TIME_FORMAT, WINDOW};
+use crate::snapshot::{ListedSnapshot, list};
 use contents::Contents;
+use findings::Findings;
+use gather::gather;
 
 /// The schema name of [`Verified`].
 pub const VERIFY_SCHEMA: &str = "lakehold.verify/v1";
 
 /// What to verify.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
     /// These snapshots.
     pub snapshots: Vec<(EnvName, ListedSnapshot)>,
@@ -38,17 +48,8 @@ pub struct Request {
     pub percent: f64,
     /// Also say what in the store no snapshot refers to. Only sensible when `snapshots` are all there are.
     pub whole_store: bool,
-}
-
-/// How far it is: for progress displays.
-#[derive(Debug, Default)]
-pub struct Meter {
-    /// Packs to be read, as far as known.
-    pub packs: AtomicU64,
-    /// Packs read.
-    pub packs_read: AtomicU64,
-    /// Bytes read.
-    pub bytes_read: AtomicU64,
+    /// Go on with the unfinished verify of these environments, whatever its age, and with the snapshots that it is of.
+    pub resume: bool,
 }
 
 /// What was found.
@@ -56,7 +57,7 @@ pub struct Meter {
 pub struct Verified {
     /// `lakehold.verify/v1`.
     pub schema: &'static str,
-    /// Whether all is sound.
+    /// Whether all that was to be looked at was, and is sound.
     pub sound: bool,
     /// The snapshots that were looked at.
     pub snapshots: Vec<Verdict>,
@@ -72,8 +73,14 @@ pub struct Verified {
     pub items: Vec<HurtItem>,
     /// How many items are hurt.
     pub items_hurt: u64,
+    /// What could not be read, after all attempts: of that nothing is known.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub unread: BTreeSet<String>,
     /// What is no damage, and should be known.
     pub notes: Vec<String>,
+    /// The run that read the packs; its records lie in `verifies/`. Absent when none was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
 }
 
 /// What was found of one snapshot.
@@ -90,7 +97,7 @@ pub struct Verdict {
     pub manifest_sha256: Option<Hash>,
     /// Items in it.
     pub items: u64,
-    /// Whether all of it that was looked at is sound.
+    /// Whether all of it that was to be looked at was, and is sound.
     pub sound: bool,
 }
 
@@ -108,6 +115,10 @@ pub struct Damage {
 impl Damage {
     fn of(object: impl std::fmt::Display, fault: &Fault) -> Self {
         Self { object: object.to_string(), code: fault.code.to_owned(), detail: fault.detail.clone() }
+    }
+
+    fn recorded(object: impl std::fmt::Display, fault: &FaultRecord) -> Self {
+        Self { object: object.to_string(), code: fault.code.clone(), detail: fault.message.clone() }
     }
 }
 
@@ -128,50 +139,215 @@ pub struct HurtItem {
     pub snapshots: Vec<SnapshotId>,
 }
 
-/// What is hurt, by hash: what blame looks for.
-#[derive(Debug, Default)]
-struct Hurt {
-    /// Packs that are absent or cannot be read at all.
-    packs: HashSet<Hash>,
-    /// Frames: their pack and offset.
-    frames: HashSet<(Hash, u64)>,
-    /// Bodies of several frames that are together not what they should be.
-    bodies: HashSet<Hash>,
+/// The verb.
+#[derive(Clone, Copy, Debug)]
+pub struct Verify<'a> {
+    /// What carries runs out.
+    pub backup: &'a Backup,
 }
 
-/// Verifies. See the module.
-///
-/// # Errors
-/// Those of the store that say nothing about its content: unreachable, denied.
-pub async fn verify(store: &SharedStore, request: &Request, meter: &Meter) -> Result<Verified> {
-    let mut contents = Contents::default();
+/// A verify whose tables of contents were read.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Whether it goes on with a run that was left.
+    pub resumed: bool,
+    contents: Contents,
+    findings: Findings,
+    notes: Vec<String>,
+    /// The run that reads the packs, where any is read.
+    planned: Option<Planned>,
+}
+
+impl Prepared {
+    /// The environments whose packs are read, with how many there are.
+    pub fn packs(&self) -> Vec<(EnvName, Option<u64>)> {
+        self.planned.iter().flat_map(|planned| crate::backup::progress::expected(&planned.plan)).collect()
+    }
+}
+
+impl Verify<'_> {
+    fn store(&self) -> &SharedStore {
+        &self.backup.engine.store
+    }
+
+    /// Reads the tables of contents, and plans what of the packs is to be read. A young unfinished run of the same request
+    /// is gone on with.
+    ///
+    /// # Errors
+    /// Those of the store that say nothing about its content: unreachable, denied; `Absent` when there is nothing to resume.
+    pub async fn prepare(&self, request: &Request) -> Result<Prepared> {
+        let left = self.left(request).await?;
+        let request = match &left {
+            Some(plan) => &self.request_of(plan).await?,
+            None => request,
+        };
+        let store = self.store();
+        let mut contents = Contents::default();
+        for (environment, listed) in &request.snapshots {
+            contents.read(store, environment, listed).await?;
+        }
+        if request.whole_store {
+            contents.read_records(store).await?;
+        }
+        let mut notes = contents.notes.clone();
+        if request.whole_store {
+            // Before the run: what it writes belongs to no snapshot, either.
+            notes.extend(stray::notes(store, &contents).await?);
+        }
+        let now = self.backup.engine.clock.now();
+        let run = left.as_ref().map_or_else(|| RunId::new(now), |plan| plan.run);
+        let gathered = gather(store, run, &contents, request.percent).await?;
+        let mut findings = Findings::default();
+        gathered.lost.iter().for_each(|pack| findings.lost(*pack));
+        notes.extend(gathered.notes);
+        let resumed = left.is_some();
+        let planned = match left {
+            Some(plan) => Some(plan),
+            None if request.percent == 0.0 || request.snapshots.is_empty() => None,
+            None => Some(self.plan(run, now, request, gathered.tasks)),
+        };
+        let planned = planned.map(Planned::to_read);
+        Ok(Prepared { resumed, contents, findings, notes, planned })
+    }
+
+    fn plan(
+        &self,
+        run: RunId,
+        created: jiff::Timestamp,
+        request: &Request,
+        mut tasks: BTreeMap<EnvName, (Vec<lakehold_proto::task::TaskSpec>, u64)>,
+    ) -> Plan {
+        let wanted = wanted(request);
+        let environment = |(environment, verifying): (EnvName, Verifying)| {
+            let (roots, packs) = tasks.remove(&environment).unwrap_or_default();
+            EnvPlan {
+                pool: self.backup.pool_of(&environment),
+                environment,
+                source: String::new(),
+                snapshot: SnapshotId::new(created),
+                time: created.strftime(TIME_FORMAT).to_string(),
+                base: None,
+                selection: Selection::default(),
+                excluded: BTreeMap::new(),
+                probe: Probe::default(),
+                roots,
+                window: WINDOW,
+                estimate: Estimate { items: Some(packs), ..Estimate::default() },
+                restore: None,
+                verify: Some(Box::new(verifying)),
+            }
+        };
+        Plan {
+            schema: PLAN_SCHEMA.into(),
+            run,
+            verb: Verb::Verify,
+            created,
+            trace: TraceId::random(),
+            tags: Vec::new(),
+            environments: wanted.into_iter().map(environment).collect(),
+        }
+    }
+
+    /// The unfinished run to go on with: one of the same request that is young, or the one that was asked for.
+    async fn left(&self, request: &Request) -> Result<Option<Plan>> {
+        let now = self.backup.engine.clock.now();
+        let wanted = wanted(request);
+        let same = |plan: &Plan| {
+            let of = |planned: &EnvPlan| planned.verify.as_deref() == wanted.get(&planned.environment);
+            plan.environments.len() == wanted.len() && plan.environments.iter().all(of)
+        };
+        let about = |plan: &Plan| {
+            plan.environments.len() == wanted.len()
+                && plan.environments.iter().all(|planned| wanted.contains_key(&planned.environment))
+        };
+        let left = unfinished::left(&**self.store(), &mut BTreeSet::new()).await?;
+        let found =
+            left.into_iter().filter(|left| left.plan.verb == Verb::Verify && !left.cancelled).find(|left| {
+                match request.resume {
+                    true => about(&left.plan),
+                    false => left.is_young(now) && same(&left.plan),
+                }
+            });
+        if found.is_none() && request.resume {
+            let detail = "the store has no unfinished verify of these environments";
+            return Err(Fault::new(Class::Absent, "run.nothing-to-resume", "resume a verify", detail)
+                .hint("leave out --resume to begin a new one"));
+        }
+        Ok(found.map(|left| left.plan))
+    }
+
+    /// What a run that was left was asked for.
+    async fn request_of(&self, plan: &Plan) -> Result<Request> {
+        let mut request = Request::default();
+        for planned in &plan.environments {
+            let environment = &planned.environment;
+            let Some(verifying) = &planned.verify else { continue };
+            request.percent = verifying.percent;
+            request.whole_store |= verifying.whole_store;
+            let listed = list(&**self.store(), environment).await?.into_iter();
+            let mut listed: BTreeMap<_, _> = listed.map(|one| (one.snapshot, one)).collect();
+            for snapshot in &verifying.snapshots {
+                let Some(one) = listed.remove(snapshot) else {
+                    let detail = format!("{environment}@{} is not in the store any more", snapshot.short());
+                    return Err(Fault::new(Class::Absent, "snapshot.absent", "resume a verify", detail)
+                        .hint("leave out --resume to verify what is there now"));
+                };
+                request.snapshots.push((environment.clone(), one));
+            }
+        }
+        Ok(request)
+    }
+
+    /// Reads the packs, and says what is hurt.
+    ///
+    /// # Errors
+    /// Those after which nothing can go on; the run can be resumed after each of them.
+    pub async fn carry_out(
+        &self,
+        prepared: Prepared,
+        view: &RunView,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Verified> {
+        let store = self.store();
+        let Prepared { contents, mut findings, notes, planned, .. } = prepared;
+        let mut run = None;
+        if let Some(planned) = planned {
+            run = Some(planned.plan.run);
+            let mut ended = self.backup.carry_out(planned, view, stop).await?;
+            for environment in ended.environments.keys().cloned().collect::<Vec<_>>() {
+                let record = the_one(&mut ended, &environment)?;
+                findings.read(&**store, &record).await?;
+            }
+        }
+        let mut damage = contents.damage.clone();
+        damage.extend(findings.take_damage());
+        let blamed = blame::blame(store, &contents, &findings.hurt).await?;
+        Ok(Verified {
+            schema: VERIFY_SCHEMA,
+            sound: damage.is_empty() && findings.unread.is_empty(),
+            snapshots: contents.verdicts(&blamed.snapshots, findings.unread.is_empty()),
+            packs_read: findings.packs,
+            bytes_read: findings.bytes,
+            frames: findings.frames,
+            damage,
+            items: blamed.items,
+            items_hurt: blamed.total,
+            unread: findings.unread,
+            notes,
+            run,
+        })
+    }
+}
+
+/// What is asked of each environment.
+fn wanted(request: &Request) -> BTreeMap<EnvName, Verifying> {
+    let mut wanted: BTreeMap<EnvName, Verifying> = BTreeMap::new();
     for (environment, listed) in &request.snapshots {
-        contents.read(store, environment, listed).await?;
+        let none =
+            Verifying { snapshots: Vec::new(), percent: request.percent, whole_store: request.whole_store };
+        wanted.entry(environment.clone()).or_insert(none).snapshots.push(listed.snapshot);
     }
-    if request.whole_store {
-        contents.read_records(store).await?;
-    }
-    let mut found = packs::check(store, &contents, request.percent, meter).await?;
-    found.damage.splice(0..0, contents.damage.iter().cloned());
-    let blamed = blame::blame(store, &contents, &found.hurt).await?;
-    let mut notes = contents.notes.clone();
-    notes.extend(found.notes);
-    if request.whole_store {
-        notes.extend(stray::notes(store, &contents).await?);
-    }
-    let snapshots = contents.verdicts(&blamed.snapshots);
-    Ok(Verified {
-        schema: VERIFY_SCHEMA,
-        sound: found.damage.is_empty(),
-        snapshots,
-        packs_read: found.packs,
-        bytes_read: found.bytes,
-        frames: found.frames,
-        damage: found.damage,
-        items: blamed.items,
-        items_hurt: blamed.total,
-        notes,
-    })
+    wanted
 }
 
 /// Takes damage as a finding; everything else stays an error.

@@ -17,7 +17,7 @@ const NAMED: usize = 5;
 
 pub(super) async fn notes(store: &SharedStore, contents: &Contents) -> Result<Vec<String>> {
     let mut packs = HashSet::new();
-    for named in &contents.indexes {
+    for named in contents.all_indexes() {
         packs.extend(index(&**store, named).await?.header.packs.iter().map(|pack| pack.sha256));
     }
     let mut unreferenced = [(0_u64, 0_u64); 2];
@@ -32,7 +32,9 @@ pub(super) async fn notes(store: &SharedStore, contents: &Contents) -> Result<Ve
             ("indexes", Some(hash)) if contents.met.contains(&hash) => continue,
             ("packs", Some(_)) => 0,
             ("indexes", Some(_)) => 1,
-            ("lakehold.json" | "runs" | "snapshots" | "restores" | "drills" | "probes", _) => continue,
+            ("lakehold.json" | "runs" | "snapshots" | "restores" | "verifies" | "drills" | "probes", _) => {
+                continue;
+            }
             _ => {
                 foreign.push(key.to_owned());
                 continue;

@@ -1,18 +1,30 @@
 //! Damage of every sort is found, and blamed on the right items.
 
-use std::sync::atomic::Ordering::Relaxed;
+use lakehold_proto::clock::SystemClock;
+use lakehold_proto::fault::Result;
+use tokio::sync::watch;
 
-use super::{Meter, Request, Verified, verify};
+use super::{Request, Verified, Verify};
+use crate::embedded::Embedded;
+use crate::engine::view::RunView;
 use crate::snapshot::find::Found;
 use crate::snapshot::fixture::{Made, Seed, Site, prod};
 use crate::snapshot::list;
 
-async fn run(site: &Site, percent: f64) -> Verified {
+async fn carry_out(site: &Site, request: &Request) -> Result<Verified> {
+    let engine = Embedded::reading(site.store.clone(), SystemClock::shared());
+    let verify = Verify { backup: &engine.backup };
+    let (_going, stop) = watch::channel(false);
+    verify.carry_out(verify.prepare(request).await?, &RunView::default(), stop).await
+}
+
+async fn all(site: &Site, percent: f64) -> Request {
     let snapshots = list(&*site.store, &prod()).await.unwrap().into_iter().map(|one| (prod(), one)).collect();
-    let meter = Meter::default();
-    let found =
-        verify(&site.store, &Request { snapshots, percent, whole_store: true }, &meter).await.unwrap();
-    assert_eq!(meter.packs.load(Relaxed), meter.packs_read.load(Relaxed));
+    Request { snapshots, percent, whole_store: true, resume: false }
+}
+
+async fn run(site: &Site, percent: f64) -> Verified {
+    let found = carry_out(site, &all(site, percent).await).await.unwrap();
     assert_eq!(found.sound, found.snapshots.iter().all(|one| one.sound), "{found:?}");
     found
 }
@@ -105,4 +117,59 @@ async fn what_belongs_to_no_snapshot_is_a_note() {
     assert!(found.sound);
     let notes = found.notes.join("\n");
     assert!(notes.contains("2 packs") && notes.contains("thesis.txt"), "{notes}");
+}
+
+#[tokio::test]
+async fn what_was_left_is_gone_on_with_and_nothing_is_read_twice() {
+    let site = Site::new();
+    two(&site).await;
+    let request = all(&site, 100.0).await;
+    let engine = Embedded::reading(site.store.clone(), SystemClock::shared());
+    let verify = Verify { backup: &engine.backup };
+    // Everything is read, and whoever coordinates dies before the record is written.
+    let prepared = verify.prepare(&request).await.unwrap();
+    assert!(!prepared.resumed && prepared.packs() == [(prod(), Some(2))]);
+    let plan = prepared.planned.as_ref().unwrap().plan.clone();
+    engine.backup.open(prepared.planned.as_ref().unwrap()).await.unwrap();
+    let again = verify.prepare(&request).await.unwrap();
+    assert!(again.resumed, "of the same request, and young");
+    assert_eq!(again.planned.as_ref().unwrap().plan, plan);
+    let narrower = Request { percent: 50.0, ..request.clone() };
+    assert!(!verify.prepare(&narrower).await.unwrap().resumed, "another request is another run");
+    let asked = Request { resume: true, ..narrower.clone() };
+    assert!(verify.prepare(&asked).await.unwrap().resumed, "unless a person asked to go on");
+    let (_going, stop) = watch::channel(false);
+    let found = verify.carry_out(again, &RunView::default(), stop).await.unwrap();
+    assert!(found.sound && found.run == Some(plan.run) && found.packs_read == 2, "{found:?}");
+    let fault = verify.prepare(&asked).await.unwrap_err();
+    assert_eq!(fault.code, "run.nothing-to-resume");
+    assert!(run(&site, 100.0).await.sound, "records of earlier verifies are looked at, too");
+}
+
+#[tokio::test]
+async fn a_body_of_sound_frames_in_a_wrong_order_is_found() {
+    let site = Site::new();
+    let swapped = site.snapshot(2, vec![seeds().remove(0).swapped()], Made::default()).await;
+    let found = run(&site, 100.0).await;
+    assert_eq!(found.damage.len(), 1, "{:?}", found.damage);
+    assert_eq!(found.damage[0].code, "item.hash-mismatch");
+    assert_eq!(
+        (found.items[0].key.as_str(), &found.items[0].snapshots[..]),
+        ("/n", &[swapped.manifest.snapshot][..])
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_not_sound() {
+    let site = Site::new();
+    two(&site).await;
+    let pack = site.files("packs")[0].clone();
+    std::fs::remove_file(&pack).unwrap();
+    // What is there is no file that could be read, whoever asks.
+    std::fs::create_dir(&pack).unwrap();
+    let found = carry_out(&site, &all(&site, 100.0).await).await.unwrap();
+    assert!(!found.sound && found.damage.is_empty(), "{found:?}");
+    assert_eq!(found.unread.len(), 1, "{found:?}");
+    assert!(found.unread.first().unwrap().starts_with("prod: read packs/"), "{found:?}");
+    assert!(found.snapshots.iter().all(|one| !one.sound), "what was not read may be any one's: {found:?}");
 }

@@ -133,6 +133,16 @@ impl Key {
         format!("restores/{environment}/")
     }
 
+    /// `verifies/<environment>/<time>-<id>/manifest.json`: the record of a verify of an environment's snapshots.
+    pub fn verified(environment: &EnvName, time: &str, id: SnapshotId) -> Self {
+        Self(format!("{}{time}-{}/manifest.json", Self::verifies(environment), id.digits()))
+    }
+
+    /// The prefix of the records of all verifies of an environment's snapshots.
+    pub fn verifies(environment: &EnvName) -> String {
+        format!("verifies/{environment}/")
+    }
+
     /// `runs/<run>/made/<environment>/<hash>`: what an item became, by the hash of its kind and key.
     pub fn made(run: RunId, environment: &EnvName, kind: &Kind, key: &str) -> Self {
         let hash = Hash::of(format!("{}:{kind};{key}", kind.as_str().len()));

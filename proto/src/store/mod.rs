@@ -8,6 +8,7 @@
 //! leftover outside the namespace of keys that no call ever shows. There is no delete here: deleting is `prune`'s alone,
 //! under another identity.
 
+mod aside;
 mod directory;
 mod faulty;
 pub mod identity;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+pub use aside::AsideStore;
 pub use directory::{DirectoryStore, EnvironmentLock};
 pub use faulty::{Fault as Misbehaviour, FaultyStore};
 pub use key::Key;

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lakehold::embedded::Embedded;
 use lakehold::engine::drive::EnvEnd;
 use lakehold::engine::ledger::Ledger;
 use lakehold::engine::state::Starts;
+use lakehold::engine::view::RunView;
 use lakehold::snapshot;
-use lakehold::verify::{Meter, Request, verify};
-use lakehold_proto::clock::Tick;
+use lakehold::verify::{Request, Verify};
+use lakehold_proto::clock::{SystemClock, Tick};
 use lakehold_proto::fault::Class;
 use lakehold_proto::format::Entry;
 use lakehold_proto::ids::{EnvName, Kind, RunId};
@@ -17,6 +19,8 @@ use lakehold_proto::manifest::{Manifest, SnapshotState};
 use lakehold_proto::outcome::{Outcome, Standing, Unlisted, Verdict};
 use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::store::{Key, SharedStore, Store as _};
+
+use tokio::sync::watch;
 
 use super::fleet::Ends;
 use super::population::{Population, SECRET, SESSION, TABLE};
@@ -43,7 +47,8 @@ pub(super) fn check(
     bucket: &Arc<Bucket>,
     ends: &[Ends],
 ) -> Result<bool, Vec<String>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime needs nothing");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime needs nothing");
     let mut broken = Broken(Vec::new());
     let mut whole = true;
     for plan in &scene.plan.environments {
@@ -188,8 +193,14 @@ impl Asked<'_> {
     async fn is_sound(&self, environment: &EnvName, broken: &mut Broken) -> bool {
         let listed = snapshot::list(&*self.store, environment).await.expect("a calm store answers");
         let snapshots = listed.into_iter().map(|listed| (environment.clone(), listed)).collect();
-        let request = Request { snapshots, percent: 100.0, whole_store: false };
-        match verify(&self.store, &request, &Meter::default()).await {
+        let request = Request { snapshots, percent: 100.0, ..Request::default() };
+        let engine = Embedded::reading(Arc::clone(&self.store), SystemClock::shared());
+        let verify = Verify { backup: &engine.backup };
+        let verified = async {
+            let (_going, stop) = watch::channel(false);
+            verify.carry_out(verify.prepare(&request).await?, &RunView::default(), stop).await
+        };
+        match verified.await {
             Ok(verified) => {
                 broken.unless(verified.sound, || format!("{environment}: {:?}", verified.damage));
                 verified.sound

@@ -84,14 +84,14 @@ async fn a_fleet_does_what_one_process_does_and_nothing_twice() {
     assert_eq!((root(&ended), exports(&fleet.sim)), (expected, fetched));
     let again = fleet.program.backup("", 0).await;
     assert_eq!(root(&again), root(&ended));
+    let verified = fleet.program.run("verify --all").await;
+    assert_eq!(verified.code, Some(0), "{verified:#?}");
     for worker in workers {
         worker.terminate();
         let ended = worker.end().await;
         assert_eq!(ended.code, Some(0), "{ended:#?}");
         assert!(ended.err.contains("finishing tasks under way"), "{ended:#?}");
     }
-    let verified = fleet.program.run("verify --all").await;
-    assert_eq!(verified.code, Some(0), "{verified:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

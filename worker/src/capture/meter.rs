@@ -57,6 +57,11 @@ impl Meter {
         self.with(|figures| figures.bytes_read += bytes);
     }
 
+    /// Counts frames that were opened.
+    pub fn opened(&self, frames: u64) {
+        self.with(|figures| figures.frames += frames);
+    }
+
     /// What was counted so far.
     pub fn figures(&self) -> Figures {
         self.with(|figures| figures.clone())
