@@ -29,7 +29,15 @@ impl Listed {
     pub(crate) async fn push(&mut self, name: &str, line: &impl Serialize) -> Result<()> {
         let line = serde_json::to_vec(line)
             .map_err(|e| Fault::new(Class::Bug, "run.encode", "write down what a task is to do", e))?;
-        self.listing.push(Bucket::of_key(name, self.of).index, &line).await
+        self.push_line(name, &line).await
+    }
+
+    /// The same, of a line that is JSON already.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn push_line(&mut self, name: &str, line: &[u8]) -> Result<()> {
+        self.listing.push(Bucket::of_key(name, self.of).index, line).await
     }
 
     /// The tasks that have anything to do: `task` is what they have in common.

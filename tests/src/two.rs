@@ -111,8 +111,7 @@ impl Two {
         let engine = self.site.engine();
         let restored = async {
             let prepared = self.plan_on(&engine, from, target, ask).await?;
-            let record = carry_out(&engine, &prepared).await?;
-            Ok((prepared.document, record))
+            carry_out(&engine, prepared).await
         };
         let restored = restored.await;
         engine.drain().await;
@@ -136,11 +135,12 @@ impl Two {
     }
 }
 
-pub async fn carry_out(engine: &Embedded, prepared: &Prepared) -> Result<Manifest> {
+/// Carries a plan out: its document, and the record.
+pub async fn carry_out(engine: &Embedded, prepared: Prepared) -> Result<(Document, Manifest)> {
     let restore = Restore { backup: &engine.backup };
-    let ready = restore.open(prepared).await?;
+    let (ready, document) = restore.open(prepared).await?;
     let (_go_on, stop) = watch::channel(false);
-    restore.carry_out(ready, &RunView::default(), stop).await
+    Ok((document, restore.carry_out(ready, &RunView::default(), stop).await?))
 }
 
 /// The items of a plan with one action.

@@ -388,11 +388,11 @@ async fn finish(
         protection = Protection::Confirm;
     }
     applying.confirmation.ask(&plan.target, protection, &what)?;
-    let ready = restore.open(&prepared).await?;
+    let (ready, plan) = restore.open(prepared).await?;
     let environments = crate::backup::progress::expected(&ready.plan);
     let record =
         attended.watch(environments, async |view, stop| restore.carry_out(ready, view, stop).await).await?;
-    tell(&Report::of(context, &record, Some(&prepared.document)).await?, context.output)
+    tell(&Report::of(context, &record, Some(&plan)).await?, context.output)
 }
 
 fn moved(saved: &Document, now: &Document) -> Fault {

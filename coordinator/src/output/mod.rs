@@ -8,7 +8,7 @@ mod escape;
 mod table;
 mod words;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 
 use lakehold_proto::fault::{Class, Fault, Result};
 use serde::Serialize;
@@ -46,7 +46,11 @@ pub fn print(text: &str) -> Result<()> {
 /// See [`print()`].
 pub fn print_bytes(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    done(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+fn done(written: io::Result<()>) -> Result<()> {
+    match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
             Err(Fault::new(Class::Unavailable, "output.write", "write to standard output", e))
         }
@@ -66,12 +70,18 @@ pub fn say(text: &str) {
 /// Those of [`print()`].
 pub fn document(format: Format, document: &impl Serialize) -> Result<()> {
     let bug = |e: &dyn std::fmt::Display| Fault::new(Class::Bug, "output.encode", "write a document", e);
-    let text = match format {
-        Format::Yaml => serde_saphyr::to_string(document).map_err(|e| bug(&e))?,
-        _ => serde_json::to_string_pretty(document).map_err(|e| bug(&e))?,
+    if format == Format::Yaml {
+        let text = serde_saphyr::to_string(document).map_err(|e| bug(&e))?;
+        print(text.trim_end())?;
+        return print("\n");
+    }
+    // As it is written: a document of many items is not in memory as text.
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = match serde_json::to_writer_pretty(&mut out, document) {
+        Err(e) if !e.is_io() => return Err(bug(&e)),
+        written => written.map_err(io::Error::from),
     };
-    print(text.trim_end())?;
-    print("\n")
+    done(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
 }
 
 /// An address as one line: as it is, or as a JSON string when it would not stay one line or not look like itself.

@@ -70,7 +70,7 @@ impl Restore<'_> {
             let changes = set.iter().map(change).collect();
             decisions.items.push(Planned { changes, ..Planned::on_target(target, Action::Replace) });
             let step = Step { set, ..on_target(Act::Activate, target)? };
-            decisions.steps.entry((stage(blueprint.layer(&kind)), kind)).or_default().push(step);
+            decisions.steps.push(stage(blueprint.layer(&kind)), &kind, None, &step)?;
         }
         Ok(self.prepared(named(&snapshot), now, ask, decisions, blueprint, share))
     }

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::canonical_json;
-use lakehold_proto::ids::{EnvName, Hash, Kind};
-use lakehold_proto::restore::{SnapshotRef, Step};
+use lakehold_proto::ids::{EnvName, Hash};
+use lakehold_proto::restore::SnapshotRef;
 use lakehold_worker::source::blueprint::Blueprint;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use super::planner::{Action, Ask, Decisions, Planned};
+use super::planner::{Action, Ask, Planned};
+use super::steps::Steps;
 
 /// The schema name of a [`Document`].
 pub const PLAN_SCHEMA: &str = "lakehold.restore-plan/v1";
@@ -107,14 +109,14 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    fn of(steps: &BTreeMap<(u16, Kind), Vec<Step>>, blueprint: &dyn Blueprint, share: f64) -> Self {
+    fn of(steps: &Steps, blueprint: &dyn Blueprint, share: f64) -> Self {
         let mut calls: BTreeMap<String, u64> = BTreeMap::new();
         let mut seconds = 0.0;
         let mut stages: BTreeMap<u16, BTreeMap<&'static str, u64>> = BTreeMap::new();
-        for ((stage, kind), steps) in steps {
-            for step in steps {
-                for (family, n) in blueprint.calls(kind, step.act) {
-                    *stages.entry(*stage).or_default().entry(family).or_default() += n;
+        for ((stage, kind), acts) in steps.counts() {
+            for (act, times) in acts {
+                for (family, n) in blueprint.calls(kind, *act) {
+                    *stages.entry(*stage).or_default().entry(family).or_default() += n * times;
                 }
             }
         }
@@ -131,9 +133,15 @@ impl Estimate {
 
 impl Document {
     /// The document of what was decided.
-    pub fn new(head: Head, ask: Ask, decisions: &Decisions, blueprint: &dyn Blueprint, share: f64) -> Self {
+    pub fn new(
+        head: Head,
+        ask: Ask,
+        mut items: Vec<Planned>,
+        steps: &Steps,
+        blueprint: &dyn Blueprint,
+        share: f64,
+    ) -> Self {
         let Head { created, from, target, before } = head;
-        let mut items = decisions.items.clone();
         items.sort_by(|a, b| (&a.kind, &a.name, &a.key).cmp(&(&b.kind, &b.name, &b.key)));
         Self {
             schema: PLAN_SCHEMA.into(),
@@ -142,7 +150,7 @@ impl Document {
             target,
             before,
             summary: Summary::of(&items),
-            estimate: Estimate::of(&decisions.steps, blueprint, share),
+            estimate: Estimate::of(steps, blueprint, share),
             digest: digest(&ask, &items),
             ask,
             items,
@@ -183,7 +191,11 @@ pub struct Head {
     pub before: SnapshotRef,
 }
 
+/// Item by item: all of them as one text would be several times what they take.
 fn digest(ask: &Ask, items: &[Planned]) -> Hash {
-    let document = serde_json::json!({"ask": ask, "items": items});
-    Hash::of(canonical_json(&document))
+    let mut hasher = Sha256::new();
+    let mut take = |part: serde_json::Value| hasher.update(canonical_json(&part));
+    take(serde_json::json!(ask));
+    items.iter().for_each(|item| take(serde_json::json!(item)));
+    Hash::finish(hasher)
 }

@@ -110,7 +110,8 @@ impl Restore<'_> {
             return Err(Fault::new(Class::Config, "drill.same", "drill", detail)
                 .hint("name another workspace: a drill makes and deletes things in it"));
         }
-        let ready = self.open(&prepared).await?;
+        let (ready, planned) = self.open(prepared).await?;
+        let planned = planned.summary;
         let record = self.carry_out(ready, view, stop.clone()).await?;
         let ended = engine.clock.now();
         // Read back: a second plan of the same finds nothing to do where it is all there.
@@ -126,7 +127,7 @@ impl Restore<'_> {
             snapshot: from.snapshot,
             began,
             run: record.run.id,
-            planned: prepared.document.summary,
+            planned,
             failed: record.gaps(),
             differing: wrong.len() as u64,
             differences: wrong.iter().take(TOLD).map(|item| told(item)).collect(),
@@ -156,7 +157,7 @@ impl Restore<'_> {
         if undo.steps.is_empty() {
             return Ok(());
         }
-        let ready = self.open(&undo).await?;
+        let (ready, _) = self.open(undo).await?;
         let undone = self.carry_out(ready, view, stop).await?;
         if undone.gaps() == 0 {
             return Ok(());

@@ -14,6 +14,7 @@ pub mod planner;
 pub mod select;
 pub mod side;
 pub mod stages;
+pub mod steps;
 pub mod undo;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,7 +23,7 @@ use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind, RunId, SnapshotId, TraceId};
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::plan::{EnvPlan, PLAN_SCHEMA, Plan, Selection};
-use lakehold_proto::restore::{Restoring, SnapshotRef, Step};
+use lakehold_proto::restore::{Restoring, SnapshotRef};
 use lakehold_proto::store::{Key, SharedStore, Store};
 use lakehold_proto::task::Verb;
 use lakehold_worker::configured::blueprint;
@@ -40,9 +41,10 @@ use crate::snapshot::{read_at, records};
 use document::{Document, Head};
 use planner::{Ask, Decisions, IdMap, decide};
 use side::Side;
+use steps::Steps;
 
 /// Steps of one task, about.
-const STEPS: usize = 40;
+const STEPS: u64 = 40;
 /// Earlier restores that are looked into for what items became.
 const LOOK_BACK: usize = 20;
 
@@ -64,8 +66,8 @@ pub struct Request {
 pub struct Prepared {
     /// The document.
     pub document: Document,
-    /// What is done, by stage and kind.
-    pub steps: BTreeMap<(u16, Kind), Vec<Step>>,
+    /// What is done.
+    pub steps: Steps,
     /// The target, as it was looked at.
     pub before: Manifest,
     /// The record of the restore that this one takes back.
@@ -123,8 +125,9 @@ impl Restore<'_> {
     ) -> Prepared {
         let created = self.backup.engine.clock.now();
         let head = Head { created, from, target: now.manifest.environment.clone(), before: named(&now) };
-        let document = Document::new(head, ask, &decisions, blueprint, share);
-        Prepared { document, steps: decisions.steps, before: now.manifest, undoes: None }
+        let Decisions { items, steps, .. } = decisions;
+        let document = Document::new(head, ask, items, &steps, blueprint, share);
+        Prepared { document, steps, before: now.manifest, undoes: None }
     }
 
     /// The target as it is, where all of it could be seen.
@@ -185,25 +188,27 @@ impl Restore<'_> {
         Ok(map)
     }
 
-    /// Makes the run of a restore that is decided. Its steps are in the store; nothing has begun.
+    /// Makes the run of a restore that is decided. Its steps are in the store; nothing has begun. Gives the document back.
     ///
     /// # Errors
     /// The store's; `lock.held` when somebody is at work on the target.
-    pub async fn open(&self, prepared: &Prepared) -> Result<ReadyRun> {
+    pub async fn open(&self, prepared: Prepared) -> Result<(ReadyRun, Document)> {
         let engine = &self.backup.engine;
-        let (now, document) = (engine.clock.now(), &prepared.document);
+        let Prepared { document, steps, before, undoes } = prepared;
+        let now = engine.clock.now();
         let (run, target) = (RunId::new(now), &document.target);
-        let before = &prepared.before;
         let blueprint = blueprint(&before.source)?;
         let mut roots = Vec::new();
-        for ((stage, kind), steps) in &prepared.steps {
-            let of = if blueprint.is_ordered(kind) { 1 } else { tasks_for(steps.len()) };
+        let counts = steps.counts().clone();
+        let mut steps = steps.sorted()?;
+        for ((stage, kind), acts) in counts {
+            let of = if blueprint.is_ordered(&kind) { 1 } else { tasks_for(acts.values().sum()) };
             // Twins have one name, so they are in one task.
             let mut listed = Listed::new(self.store(), run, of);
-            for step in steps {
-                listed.push(&step.name, step).await?;
+            while let Some((name, step)) = steps.next_of(stage, &kind)? {
+                listed.push_line(&name, step.as_bytes()).await?;
             }
-            roots.extend(listed.finish(*stage, kind.clone(), vec![kind.clone()].into()).await?);
+            roots.extend(listed.finish(stage, kind.clone(), vec![kind.clone()].into()).await?);
         }
         let plan = EnvPlan {
             environment: target.clone(),
@@ -226,7 +231,7 @@ impl Restore<'_> {
                 from: document.from.clone(),
                 before: document.before.clone(),
                 crossing: document.ask.crossing.clone(),
-                undoes: prepared.undoes,
+                undoes,
                 warehouse: document.ask.warehouse.clone(),
             })),
             verify: None,
@@ -240,7 +245,7 @@ impl Restore<'_> {
             tags: Vec::new(),
             environments: vec![plan],
         };
-        self.backup.ready(plan).await
+        Ok((self.backup.ready(plan).await?, document))
     }
 
     /// Carries a restore out, and returns its record.
@@ -293,7 +298,7 @@ fn kinds_to_look_at(from: &Side, request: &Request, blueprint: &dyn Blueprint) -
     }
     let mut kinds: BTreeSet<Kind> = BTreeSet::new();
     for item in &from.items {
-        if !kinds.contains(&item.kind) && select.takes(&item.kind, item.entry()) {
+        if !kinds.contains(&item.kind) && select.takes(&item.kind, &item.entry()) {
             kinds.insert(item.kind.clone());
         }
     }
@@ -364,8 +369,8 @@ fn named(found: &Found) -> SnapshotRef {
 }
 
 /// How many tasks so many steps make, where their order does not matter.
-fn tasks_for(steps: usize) -> u32 {
-    (steps.div_ceil(STEPS).next_power_of_two() as u32).min(1024)
+fn tasks_for(steps: u64) -> u32 {
+    steps.div_ceil(STEPS).next_power_of_two().min(1024) as u32
 }
 
 /// What items became: kind, key in the snapshot, key in the target.

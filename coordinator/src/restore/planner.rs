@@ -6,13 +6,13 @@
 
 mod steps;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{Role, canonical_json};
 use lakehold_proto::ids::{Hash, Kind};
-use lakehold_proto::restore::{Crossing, Meant, Pointer, Step};
+use lakehold_proto::restore::{Crossing, Meant, Pointer};
 use lakehold_proto::store::SharedStore;
 use lakehold_worker::source::blueprint::{Blueprint, By, Concern, Point, Renamed};
 use lakehold_worker::source::databricks::FACT_WORKSPACE_ID;
@@ -21,14 +21,18 @@ use serde_json::Value;
 
 use super::fact;
 use super::select::{Select, Wanted};
-use super::side::{Documents, Held, Side};
+use super::side::{Documents, Held, Side, id};
+use super::steps::Steps;
 use crate::diff::{FieldChange, compare};
+use crate::spill::Spill;
 pub(super) use steps::on_target;
 
 /// Items looked at together.
 const AT_ONCE: usize = 16;
 /// Fields that are told of one item.
 const FIELDS: usize = 20;
+/// Steps kept in memory before they are written aside.
+const DRAFTS: usize = 512;
 
 /// What became of each item in earlier restores from one environment into another: source kind and key to target key.
 pub type IdMap = HashMap<(Kind, String), String>;
@@ -160,8 +164,8 @@ impl Planned {
 pub struct Decisions {
     /// One for each item asked for, in the order of the snapshot; then what is taken away.
     pub items: Vec<Planned>,
-    /// What is done, by stage and kind.
-    pub steps: BTreeMap<(u16, Kind), Vec<Step>>,
+    /// What is done.
+    pub steps: Steps,
     /// Words that met no item.
     pub unmet: Vec<String>,
 }
@@ -191,10 +195,11 @@ pub async fn decide(
         twins: vec![Vec::new(); from.items.len()],
         selected: vec![false; from.items.len()],
         looks: Vec::new(),
+        drafts: Spill::new(DRAFTS),
     };
     planner.select().await?;
     planner.pair(known);
-    planner.look().await?;
+    (planner.looks, planner.drafts) = planner.look().await?;
     planner.block_what_hangs_on_it();
     planner.conclude().await
 }
@@ -214,6 +219,8 @@ struct Planner<'a> {
     twins: Vec<Vec<usize>>,
     selected: Vec<bool>,
     looks: Vec<Look>,
+    /// The steps of those that come, as text, by their number among the looks.
+    drafts: Spill<(usize, String)>,
 }
 
 /// What was found out about one item that is asked for.
@@ -235,7 +242,7 @@ struct Look {
 impl Planner<'_> {
     async fn select(&mut self) -> Result<()> {
         for (number, item) in self.from.items.iter().enumerate() {
-            self.selected[number] = self.select.takes(&item.kind, item.entry());
+            self.selected[number] = self.select.takes(&item.kind, &item.entry());
         }
         if !self.ask.wanted.with_dependencies {
             return Ok(());
@@ -263,7 +270,7 @@ impl Planner<'_> {
             Err(fault) if fault.class == Class::Integrity => return Ok(Vec::new()),
             documents => documents?,
         };
-        let points = self.blueprint.points(&item.seen(&documents));
+        let points = self.blueprint.points(&documents.seen(&item.kind));
         // Everybody whom a list of permissions names would be half of the workspace.
         let wanted = points.iter().filter(|point| !point.principal);
         Ok(wanted.filter_map(|point| meant(self.from, point)).map(|(needed, ..)| needed).collect())
@@ -274,28 +281,28 @@ impl Planner<'_> {
         let mut taken = HashSet::new();
         let crossing = &self.ask.crossing;
         for (number, item) in self.from.items.iter().enumerate() {
-            let key = &item.entry().key;
-            let mapped = known.get(&(item.kind.clone(), key.clone()));
-            let by_key = if crossing.same { Some(key) } else { mapped };
+            let entry = item.entry();
+            let mapped = known.get(&(item.kind.clone(), entry.key.clone()));
+            let by_key = if crossing.same { Some(&entry.key) } else { mapped };
             let found = by_key.and_then(|key| self.to.keyed(&item.kind, key));
             if let Some(found) = found.filter(|found| taken.insert(*found)) {
                 (self.matched[number], self.sure[number]) = (Some(found), true);
             }
         }
-        let mut claims: HashMap<(&Kind, String), usize> = HashMap::new();
-        let identity = |item: &Held| self.blueprint.identity_across(&item.kind, &item.identity, crossing);
+        let mut claims: HashMap<_, u32> = HashMap::new();
+        let identity = |item: &Held| self.blueprint.identity_across(&item.kind, &item.identity(), crossing);
         for (number, item) in self.from.items.iter().enumerate() {
             if self.matched[number].is_none() {
-                *claims.entry((&item.kind, identity(item))).or_default() += 1;
+                *claims.entry(id(&item.kind, &identity(item))).or_default() += 1;
             }
         }
         for (number, item) in self.from.items.iter().enumerate() {
             let identity = identity(item);
-            let there = self.to.identified(&item.kind, &identity).to_vec();
+            let there = self.to.identified(&item.kind, &identity);
             let free: Vec<_> = there.iter().copied().filter(|found| !taken.contains(found)).collect();
             if self.matched[number].is_none()
                 && let [one] = free.as_slice()
-                && claims.get(&(&item.kind, identity)) == Some(&1)
+                && claims.get(&id(&item.kind, &identity)) == Some(&1)
             {
                 self.matched[number] = Some(*one);
                 taken.insert(*one);
@@ -305,12 +312,23 @@ impl Planner<'_> {
         }
     }
 
-    async fn look(&mut self) -> Result<()> {
+    /// Looks at each item that is asked for; the steps of those that come are written aside.
+    async fn look(&self) -> Result<(Vec<Look>, Spill<(usize, String)>)> {
         let wanted = (0..self.from.items.len()).filter(|&number| self.selected[number]);
         let looks = futures::stream::iter(wanted.map(|number| self.look_at(number))).buffered(AT_ONCE);
-        let looks: Vec<Look> = looks.try_collect().await?;
-        self.looks = looks;
-        Ok(())
+        // There may be very many: room that is doubled would be half as much again.
+        let most = self.selected.iter().filter(|selected| **selected).count();
+        let (mut found, mut drafts) = (Vec::with_capacity(most), Spill::new(DRAFTS));
+        let mut looks = std::pin::pin!(looks);
+        while let Some(mut look) = looks.try_next().await? {
+            if look.planned.action.comes() {
+                let text = serde_json::to_string(&self.step(&mut look)?)
+                    .map_err(|e| Fault::new(Class::Bug, "restore.encode", "write down a step", e))?;
+                drafts.push((found.len(), text))?;
+            }
+            found.push(look);
+        }
+        Ok((found, drafts))
     }
 
     async fn look_at(&self, number: usize) -> Result<Look> {
@@ -325,7 +343,7 @@ impl Planner<'_> {
             None => None,
         };
         let there = there.as_ref().map(|(target, documents)| (*target, documents));
-        let seen = item.seen(&documents);
+        let seen = documents.seen(&item.kind);
         let mut look = self.begin(number);
         look.order = documents.object.as_ref().and_then(|object| self.blueprint.order(&item.kind, object));
         if let Some(why) = self.left_alone(number, &documents) {
@@ -366,13 +384,13 @@ impl Planner<'_> {
         if let Some(plainer) = self.blueprint.plainly(&seen) {
             // It has the permissions of what it lies in.
             look.access = false;
-            let identity = self.blueprint.identity_across(&item.kind, &item.identity, crossing);
+            let identity = self.blueprint.identity_across(&item.kind, &item.identity(), crossing);
             if made && !self.to.identified(&plainer, &identity).is_empty() {
                 look.planned.action = Action::Unchanged;
             }
         }
         let portable = object.unwrap_or_default();
-        let is = there.map(|(target, documents)| target.seen(documents));
+        let is = there.map(|(target, documents)| documents.seen(&target.kind));
         for concern in self.blueprint.concerns(&seen, is.as_ref(), &portable, crossing) {
             match concern {
                 Concern::Degraded(why) => look.planned.degraded.push(why),
@@ -440,8 +458,8 @@ impl Planner<'_> {
     /// Why an item is neither made nor changed, whatever it is.
     fn left_alone(&self, number: usize, documents: &Documents) -> Option<(Action, Option<String>)> {
         let item = &self.from.items[number];
-        let seen = item.seen(documents);
-        let named = self.ask.shared && self.select.names(&item.kind, item.entry());
+        let seen = documents.seen(&item.kind);
+        let named = self.ask.shared && self.select.names(&item.kind, &item.entry());
         if !named
             && let Some(why) =
                 self.blueprint.shared(&seen, &self.from.manifest.probe, &self.to.manifest.probe)
@@ -499,7 +517,7 @@ impl Planner<'_> {
         if let Some(target) = self.matched[needed].map(|found| &self.to.items[found]) {
             return match by {
                 By::Key => text(&kind, target.entry().key.clone()),
-                By::Alias => text(&kind, target.alias.clone().unwrap_or_default()),
+                By::Alias => text(&kind, target.alias().unwrap_or_default().to_owned()),
                 By::Place => (Renamed::Same, None),
                 By::Identity if point.principal => text(&kind, target.entry().name.clone()),
                 By::Identity => text(&kind, self.blueprint.identity_across(&kind, &point.text, crossing)),

@@ -1,5 +1,7 @@
 //! Which items of a snapshot are asked for.
 
+use std::ops::Deref;
+
 use globset::{GlobBuilder, GlobMatcher};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::Entry;
@@ -84,8 +86,11 @@ impl<'a> Select<'a> {
     }
 
     /// The words that met no item.
-    pub fn unmet<'i>(&self, all: impl Iterator<Item = (&'i Kind, &'i Entry)> + Clone) -> Vec<String> {
-        let has = |fits: &dyn Fn(&Kind, &Entry) -> bool| all.clone().any(|(kind, entry)| fits(kind, entry));
+    pub fn unmet<'i>(
+        &self,
+        all: impl Iterator<Item = (&'i Kind, impl Deref<Target = Entry>)> + Clone,
+    ) -> Vec<String> {
+        let has = |fits: &dyn Fn(&Kind, &Entry) -> bool| all.clone().any(|(kind, entry)| fits(kind, &entry));
         let items = self.items.iter().zip(&self.wanted.items);
         let items = items.filter(|((of, which), _)| !has(&|kind, entry| of == kind && which.fits(entry)));
         let kinds = self.wanted.kinds.iter().filter(|of| !has(&|kind, _| kind == *of));

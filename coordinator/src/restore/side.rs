@@ -1,26 +1,32 @@
 //! One of the two sides of a comparison across environments: the items of a snapshot, found by key, by natural key, and by
 //! the other ids that references hold.
 //!
-//! Memory holds the indexes of the snapshot and a few words for each item; bodies are read when they are looked at.
+//! There may be very many. Memory holds the indexes as they lie in the store, packed, and some hundred bytes for each item;
+//! entries are unpacked, and bodies read, when they are looked at.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::format::{Entry, Index, Part, Role};
-use lakehold_proto::ids::Kind;
+use lakehold_proto::format::{Entry, Index, IndexRef, Part, Role};
+use lakehold_proto::ids::{Hash, Kind};
 use lakehold_proto::manifest::Manifest;
-use lakehold_proto::store::SharedStore;
+use lakehold_proto::store::{Key, SharedStore, get_hashed};
 use lakehold_worker::source::blueprint::{Blueprint, By, Seen};
 use serde_json::Value;
 
-use crate::snapshot::items::{each_index, read_part};
+use crate::snapshot::items::read_part;
+use crate::snapshot::page;
 
 /// Bodies read from the store at once.
 const READS: usize = 16;
 /// Documents larger than this are no objects of an API.
 const LARGEST: u64 = 64 << 20;
+/// Indexes that stay unpacked: those of the items that are looked at together, and of what they refer to.
+const UNPACKED: usize = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -29,9 +35,20 @@ pub struct Side {
     pub manifest: Manifest,
     /// Its items, in the order of its pages.
     pub items: Vec<Held>,
-    by_key: HashMap<(Kind, String), usize>,
-    by_identity: HashMap<(Kind, String), Vec<usize>>,
-    by_alias: HashMap<(Kind, String), usize>,
+    by_key: HashMap<Id, u32>,
+    /// The last item of each natural key; the others of that key follow by [`Held::like`].
+    by_identity: HashMap<Id, u32>,
+    by_alias: HashMap<Id, u32>,
+}
+
+/// A kind and a text of it. Half of a hash is as good as the text, and smaller.
+type Id = [u8; 16];
+
+pub(super) fn id(kind: &Kind, text: &str) -> Id {
+    let hash = Hash::of(format!("{kind}/{text}"));
+    let mut id = Id::default();
+    id.copy_from_slice(&hash.bytes()[..16]);
+    id
 }
 
 /// An item of a snapshot.
@@ -39,17 +56,70 @@ pub struct Side {
 pub struct Held {
     /// Its kind.
     pub kind: Kind,
+    packed: Arc<Packed>,
+    at: u32,
+    /// Another item of its natural key.
+    like: Option<u32>,
+    /// Its natural key, where that is not its name.
+    identity: Option<Box<str>>,
+    /// The other id by which it is referred to.
+    alias: Option<Box<str>>,
+}
+
+/// An index as it lies in the store, and unpacked while somebody looks at it.
+#[derive(Debug)]
+struct Packed {
+    named: IndexRef,
+    bytes: Bytes,
+    unpacked: Mutex<Weak<Index>>,
+    recent: Arc<Mutex<VecDeque<Arc<Index>>>>,
+}
+
+impl Packed {
+    fn index(&self) -> Arc<Index> {
+        let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = unpacked.upgrade() {
+            return index;
+        }
+        #[expect(clippy::expect_used, reason = "the same bytes were read as this index when they came in")]
+        let index = Arc::new(self.named.read(&self.bytes).expect("what was read once is read again"));
+        *unpacked = Arc::downgrade(&index);
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.push_back(Arc::clone(&index));
+        if recent.len() > UNPACKED {
+            recent.pop_front();
+        }
+        index
+    }
+}
+
+/// The entry of an item, while it is looked at.
+#[derive(Clone, Debug)]
+pub struct Shown {
     index: Arc<Index>,
     at: usize,
-    /// Its natural key.
-    pub identity: String,
-    /// The other id by which it is referred to.
-    pub alias: Option<String>,
+}
+
+impl Deref for Shown {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.index.entries[self.at]
+    }
+}
+
+impl Shown {
+    /// Where its frames lie.
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
 }
 
 /// The documents of an item.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Documents {
+    /// Its entry.
+    pub entry: Shown,
     /// Its object.
     pub object: Option<Value>,
     /// Its content, where that is JSON.
@@ -58,26 +128,33 @@ pub struct Documents {
     pub access: Option<Value>,
 }
 
+impl Documents {
+    /// What an item of this kind is, with these.
+    pub fn seen<'a>(&'a self, kind: &'a Kind) -> Seen<'a> {
+        Seen {
+            kind,
+            entry: &self.entry,
+            object: self.object.as_ref(),
+            content: self.content.as_ref(),
+            access: self.access.as_ref(),
+        }
+    }
+}
+
 impl Held {
     /// Its entry.
-    pub fn entry(&self) -> &Entry {
-        &self.index.entries[self.at]
+    pub fn entry(&self) -> Shown {
+        Shown { index: self.packed.index(), at: self.at as usize }
     }
 
-    /// Where its frames lie.
-    pub fn index(&self) -> &Arc<Index> {
-        &self.index
+    /// Its natural key.
+    pub fn identity(&self) -> String {
+        self.identity.as_ref().map_or_else(|| self.entry().name.clone(), ToString::to_string)
     }
 
-    /// What it is, with `documents`.
-    pub fn seen<'a>(&'a self, documents: &'a Documents) -> Seen<'a> {
-        Seen {
-            kind: &self.kind,
-            entry: self.entry(),
-            object: documents.object.as_ref(),
-            content: documents.content.as_ref(),
-            access: documents.access.as_ref(),
-        }
+    /// The other id by which it is referred to.
+    pub fn alias(&self) -> Option<&str> {
+        self.alias.as_deref()
     }
 
     /// Reads its documents.
@@ -85,16 +162,18 @@ impl Held {
     /// # Errors
     /// The store's; `Integrity` when one is damaged.
     pub async fn documents(&self, store: &SharedStore, blueprint: &dyn Blueprint) -> Result<Documents> {
+        let entry = self.entry();
+        let shown = &entry;
         let document = |role: Role| async move {
             let wanted = role != Role::Content || blueprint.has_document(&self.kind);
-            match self.entry().part(role).filter(|_| wanted) {
-                Some(part) => read_document(store, &self.index, part).await,
+            match shown.part(role).filter(|_| wanted) {
+                Some(part) => read_document(store, shown.index(), part).await,
                 None => Ok(None),
             }
         };
         let (object, content, access) =
             futures::try_join!(document(Role::Object), document(Role::Content), document(Role::Permissions))?;
-        Ok(Documents { object, content, access })
+        Ok(Documents { entry, object, content, access })
     }
 }
 
@@ -119,99 +198,100 @@ impl Side {
     /// # Errors
     /// The store's; `Integrity` when something that is needed is absent or damaged.
     pub async fn read(store: &SharedStore, manifest: Manifest, blueprint: &dyn Blueprint) -> Result<Self> {
-        let mut items: Vec<Held> = Vec::new();
-        let mut by_key: HashMap<(Kind, String), usize> = HashMap::new();
-        each_index(&**store, &manifest, &|_| true, |named, index| {
-            let index = Arc::new(index);
-            for (at, entry) in index.entries.iter().enumerate() {
-                let place = (named.kind.clone(), entry.key.clone());
-                let held = Held {
-                    kind: named.kind.clone(),
-                    index: Arc::clone(&index),
-                    at,
-                    identity: entry.name.clone(),
-                    alias: None,
-                };
-                match by_key.get(&place) {
-                    // One that moved while it was listed stands in two shards: what has more of it counts.
-                    Some(&known) if items[known].entry().parts.len() >= entry.parts.len() => {}
-                    Some(&known) => items[known] = held,
-                    None => {
-                        by_key.insert(place, items.len());
-                        items.push(held);
+        let most = (manifest.totals().items as usize).min(1 << 20);
+        let mut items: Vec<Held> = Vec::with_capacity(most);
+        let mut by_key: HashMap<Id, u32> = HashMap::with_capacity(most);
+        let recent = Arc::default();
+        for named in &manifest.pages {
+            for named in page(&**store, named).await?.indexes {
+                let bytes = get_hashed(&**store, &Key::index(named.sha256), named.sha256).await?;
+                let index = named.read(&bytes)?;
+                let kind = named.kind.clone();
+                let (unpacked, recent) = (Mutex::default(), Arc::clone(&recent));
+                let packed = Arc::new(Packed { named, bytes, unpacked, recent });
+                for (at, entry) in index.entries.iter().enumerate() {
+                    let (kind, packed, at) = (kind.clone(), Arc::clone(&packed), at as u32);
+                    let place = id(&kind, &entry.key);
+                    let held = Held { kind, packed, at, like: None, identity: None, alias: None };
+                    match by_key.get(&place).map(|known| &mut items[*known as usize]) {
+                        // One that moved while it was listed stands in two shards: what has more of it counts.
+                        Some(known) if known.entry().parts.len() >= entry.parts.len() => {}
+                        Some(known) => *known = held,
+                        None => {
+                            by_key.insert(place, items.len() as u32);
+                            items.push(held);
+                        }
                     }
                 }
             }
-            Ok(true)
-        })
-        .await?;
-        let mut side =
-            Self { manifest, items, by_key, by_identity: HashMap::new(), by_alias: HashMap::new() };
+        }
+        let mut side = Self {
+            manifest,
+            items,
+            by_key,
+            by_identity: HashMap::with_capacity(most),
+            by_alias: HashMap::new(),
+        };
         side.identify(store, blueprint).await?;
         Ok(side)
     }
 
     /// Finds out the natural keys, which for some kinds stand in the object alone.
     async fn identify(&mut self, store: &SharedStore, blueprint: &dyn Blueprint) -> Result<()> {
-        let told = self.items.iter().enumerate().map(|(number, item)| async move {
-            let documents = if blueprint.is_named(&item.kind) && !blueprint.has_alias(&item.kind) {
-                Documents::default()
-            } else {
-                let object = match item.entry().part(Role::Object) {
-                    Some(part) => match read_document(store, &item.index, part).await {
-                        // One hurt item is told when it is looked at.
-                        Err(fault) if fault.class == Class::Integrity => None,
-                        read => read?,
-                    },
-                    None => None,
-                };
-                Documents { object, ..Documents::default() }
-            };
-            let seen = item.seen(&documents);
-            Ok((number, blueprint.identity(&seen), blueprint.alias(&seen)))
-        });
-        let told: Vec<_> = futures::stream::iter(told).buffered(READS).try_collect().await?;
-        for (number, identity, alias) in told {
-            let item = &mut self.items[number];
-            self.by_identity.entry((item.kind.clone(), identity.clone())).or_default().push(number);
-            if let Some(alias) = &alias {
-                self.by_alias.insert((item.kind.clone(), alias.clone()), number);
+        let (by_identity, by_alias) = (&mut self.by_identity, &mut self.by_alias);
+        for (first, items) in self.items.chunks_mut(READS).enumerate() {
+            let told = items.iter().map(|item| identify(item, store, blueprint));
+            let told = futures::future::try_join_all(told).await?;
+            for (number, (item, (name, identity, alias))) in items.iter_mut().zip(told).enumerate() {
+                let number = (first * READS + number) as u32;
+                item.like = by_identity.insert(id(&item.kind, &identity), number);
+                if let Some(alias) = &alias {
+                    by_alias.insert(id(&item.kind, alias), number);
+                }
+                item.identity = (identity != name).then(|| identity.into());
+                item.alias = alias.map(Into::into);
             }
-            (item.identity, item.alias) = (identity, alias);
         }
         Ok(())
     }
 
     /// The item with this key.
     pub fn keyed(&self, kind: &Kind, key: &str) -> Option<usize> {
-        self.by_key.get(&(kind.clone(), key.to_owned())).copied()
+        self.by_key.get(&id(kind, key)).map(|number| *number as usize)
     }
 
-    /// The items with this natural key.
-    pub fn identified(&self, kind: &Kind, identity: &str) -> &[usize] {
-        self.by_identity.get(&(kind.clone(), identity.to_owned())).map_or(&[], Vec::as_slice)
+    fn aliased(&self, kind: &Kind, alias: &str) -> Option<usize> {
+        self.by_alias.get(&id(kind, alias)).map(|number| *number as usize)
+    }
+
+    /// The items with this natural key, in their order.
+    pub fn identified(&self, kind: &Kind, identity: &str) -> Vec<usize> {
+        let last = self.by_identity.get(&id(kind, identity)).copied();
+        let mut all: Vec<_> =
+            std::iter::successors(last, |number| self.items[*number as usize].like).collect();
+        all.reverse();
+        all.into_iter().map(|number| number as usize).collect()
     }
 
     /// The item that a reference means, where exactly one fits.
     pub fn meant(&self, kind: &Kind, by: By, text: &str) -> Option<usize> {
         match by {
             By::Key => self.keyed(kind, text),
-            By::Alias => self.by_alias.get(&(kind.clone(), text.to_owned())).copied(),
+            By::Alias => self.aliased(kind, text),
             By::Place => {
                 let borders = text.match_indices('/').map(|(at, _)| &text[..at]);
                 let mut above: Vec<_> = borders.chain([text]).collect();
                 above.reverse();
                 above.into_iter().find_map(|place| {
                     let place = place.trim_end_matches('/');
-                    let found = |place: String| self.by_alias.get(&(kind.clone(), place)).copied();
-                    found(place.to_owned()).or_else(|| found(format!("{place}/")))
+                    self.aliased(kind, place).or_else(|| self.aliased(kind, &format!("{place}/")))
                 })
             }
-            By::Identity => match self.identified(kind, text) {
-                [one] => Some(*one),
+            By::Identity => match self.identified(kind, text)[..] {
+                [one] => Some(one),
                 [] if text.chars().any(char::is_uppercase) => {
-                    match self.identified(kind, &text.to_lowercase()) {
-                        [one] => Some(*one),
+                    match self.identified(kind, &text.to_lowercase())[..] {
+                        [one] => Some(one),
                         _ => None,
                     }
                 }
@@ -222,11 +302,36 @@ impl Side {
 
     /// The fault of an item of which a side is missing.
     pub fn gap(item: &Held, role: Role) -> Option<String> {
-        let gap = item.entry().gaps.iter().find(|gap| gap.role == role)?;
+        let entry = item.entry();
+        let gap = entry.gaps.iter().find(|gap| gap.role == role)?;
         let last = gap.last_good.map_or_else(
             || "no earlier snapshot has it".to_owned(),
             |good| format!("the last snapshot that has it is {}", good.short()),
         );
         Some(format!("the snapshot lacks its {}: {}; {last}", role.word(), gap.fault.message))
     }
+}
+
+/// The name of an item, its natural key, and the other id by which it is referred to.
+async fn identify(
+    item: &Held,
+    store: &SharedStore,
+    blueprint: &dyn Blueprint,
+) -> Result<(String, String, Option<String>)> {
+    let entry = item.entry();
+    let part = entry
+        .part(Role::Object)
+        .filter(|_| !blueprint.is_named(&item.kind) || blueprint.has_alias(&item.kind));
+    let object = match part {
+        Some(part) => match read_document(store, entry.index(), part).await {
+            // One hurt item is told when it is looked at.
+            Err(fault) if fault.class == Class::Integrity => None,
+            read => read?,
+        },
+        None => None,
+    };
+    let name = entry.name.clone();
+    let documents = Documents { entry, object, content: None, access: None };
+    let seen = documents.seen(&item.kind);
+    Ok((name, blueprint.identity(&seen), blueprint.alias(&seen)))
 }

@@ -59,11 +59,11 @@ impl Restore<'_> {
         } else {
             decide(store, blueprint, &from, &to, &ask, &IdMap::new()).await?
         };
-        let first = decisions.steps.keys().map(|(stage, _)| stage + 1).max().unwrap_or(0);
+        let first = decisions.steps.end();
         for item in &to.items {
             // Of the workspace tree the record may have the path alone, which is the natural key.
             let of = |key: &str| touched.get(&(item.kind.clone(), key.to_owned())) == Some(&"create");
-            let made = of(&item.entry().key) || of(&item.identity);
+            let made = of(&item.entry().key) || of(&item.identity());
             if !made || from.keyed(&item.kind, &item.entry().key).is_some() {
                 continue;
             }
@@ -71,11 +71,7 @@ impl Restore<'_> {
             // Longer names first: what lies in a folder goes before the folder.
             let depth = item.entry().name.matches(['/', '.']).count().min(200) as u16;
             let stage = first + u16::from(u8::MAX - layer) * 201 + (200 - depth);
-            decisions
-                .steps
-                .entry((stage, item.kind.clone()))
-                .or_default()
-                .push(on_target(Act::Delete, item)?);
+            decisions.steps.push(stage, &item.kind, None, &on_target(Act::Delete, item)?)?;
             let why = Some("the restore made it".to_owned());
             decisions.items.push(Planned { why, ..Planned::on_target(item, Action::Delete) });
         }

@@ -120,7 +120,7 @@ async fn a_restore_that_broke_off_is_gone_on_with() {
     let engine = two.site.engine();
     let prepared = two.plan_on(&engine, &from, "dr", two.all()).await.unwrap();
     let restore = lakehold::restore::Restore { backup: &engine.backup };
-    let ready = restore.open(&prepared).await.unwrap();
+    let (ready, _) = restore.open(prepared).await.unwrap();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     // The workspace stands still in the midst of it, until the restore is stopped.
     two.dr

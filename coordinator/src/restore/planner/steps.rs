@@ -2,21 +2,23 @@
 
 use std::collections::{HashMap, HashSet};
 
-use lakehold_proto::fault::Result;
+use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{Part, Role};
-use lakehold_proto::ids::Kind;
 use lakehold_proto::outcome::Standing;
 use lakehold_proto::restore::{Act, Meant, Pointer, Step, StepPart};
 
 use super::super::side::Held;
 use super::super::stages::{Order, order};
 use super::{Action, Decisions, Look, Planned, Planner};
+use crate::spill::{Sorted, Spill};
 
 impl Planner<'_> {
-    pub(super) async fn conclude(self) -> Result<Decisions> {
+    pub(super) async fn conclude(mut self) -> Result<Decisions> {
         let items = self.from.items.iter().map(|item| (&item.kind, item.entry()));
         let mut decisions = Decisions { unmet: self.select.unmet(items), ..Decisions::default() };
-        let coming: Vec<&Look> = self.looks.iter().filter(|look| look.planned.action.comes()).collect();
+        let mut drafts = std::mem::replace(&mut self.drafts, Spill::new(0)).sorted()?;
+        let coming = self.looks.iter().enumerate().filter(|(_, look)| look.planned.action.comes());
+        let (numbers, coming): (Vec<usize>, Vec<&Look>) = coming.unzip();
         let number: HashMap<usize, usize> =
             coming.iter().enumerate().map(|(at, look)| (look.item, at)).collect();
         let layers: Vec<_> =
@@ -35,47 +37,40 @@ impl Planner<'_> {
             waits.entry(*from).or_default().insert(&coming[*to].planned.key);
         }
         for (at, look) in coming.iter().enumerate() {
-            let step = self.step(look)?;
-            let mut add = |stage: u16, step: Step| {
-                decisions.steps.entry((stage, look.planned.kind.clone())).or_default().push(step);
-            };
+            let step = draft(&mut drafts, numbers[at])?;
+            // Kinds whose order matters are made in it.
+            let mut add =
+                |stage: u16, step: &Step| decisions.steps.push(stage, &look.planned.kind, look.order, step);
             if look.planned.action == Action::Create {
                 match waits.get(&at) {
-                    None => add(stage[at], step.clone()),
+                    None => add(stage[at], &step)?,
                     Some(waits) => {
                         let pointers =
                             step.pointers.iter().cloned().map(|pointer| deferred(pointer, waits)).collect();
-                        add(stage[at], Step { pointers, ..step.clone() });
-                        add(end, Step { act: Act::Complete, ..step.clone() });
+                        add(stage[at], &Step { pointers, ..step.clone() })?;
+                        add(end, &Step { act: Act::Complete, ..step.clone() })?;
                     }
                 }
             } else if look.body {
                 // It is there already, and can be changed once all that it refers to is.
                 let stage = if waits.contains_key(&at) { end } else { stage[at] };
-                add(stage, Step { act: Act::Replace, ..step.clone() });
+                add(stage, &Step { act: Act::Replace, ..step.clone() })?;
             }
             if look.access {
                 let parts = step.parts.into_iter().filter(|part| part.role != Role::Content).collect();
-                add(end + 1, Step { act: Act::Access, parts, ..step });
+                add(end + 1, &Step { act: Act::Access, parts, ..step })?;
             }
         }
-        // Kinds whose order matters are made in it.
-        let order: HashMap<(&Kind, &str), i64> = coming
-            .iter()
-            .filter_map(|look| Some(((&look.planned.kind, look.planned.key.as_str()), look.order?)))
-            .collect();
-        for ((_, kind), list) in &mut decisions.steps {
-            let rank = |step: &Step| order.get(&(kind, step.key.as_str())).copied();
-            list.sort_by(|a, b| (rank(a), a.act, &a.key).cmp(&(rank(b), b.act, &b.key)));
-        }
-        decisions.items = self.looks.iter().map(|look| look.planned.clone()).collect();
+        let looks = std::mem::take(&mut self.looks);
+        decisions.items = looks.into_iter().map(|look| look.planned).collect();
         if self.ask.delete_extra {
             self.take_away_extra(end + 2, &mut decisions).await?;
         }
         Ok(decisions)
     }
 
-    fn step(&self, look: &Look) -> Result<Step> {
+    /// What is done with an item that comes, before it is known when.
+    pub(super) fn step(&self, look: &mut Look) -> Result<Step> {
         let others =
             self.twins[look.item].iter().map(|&twin| self.to.items[twin].entry().key.clone()).collect();
         Ok(Step {
@@ -85,7 +80,7 @@ impl Planner<'_> {
             target: look.planned.target.clone(),
             others,
             parts: parts(&self.from.items[look.item], |_| true)?,
-            pointers: look.pointers.clone(),
+            pointers: std::mem::take(&mut look.pointers),
             set: Vec::new(),
         })
     }
@@ -96,7 +91,7 @@ impl Planner<'_> {
         let (from, to) = (&self.from.manifest, &self.to.manifest);
         let reports = from.by_kind();
         for (number, item) in self.to.items.iter().enumerate() {
-            let wanted = self.select.takes(&item.kind, item.entry());
+            let wanted = self.select.takes(&item.kind, &item.entry());
             let captured = reports
                 .get(&item.kind)
                 .is_some_and(|report| report.standing == Standing::Captured && report.counts.unlisted == 0);
@@ -104,7 +99,7 @@ impl Planner<'_> {
                 continue;
             }
             let documents = item.documents(self.store, self.blueprint).await?;
-            let seen = item.seen(&documents);
+            let seen = documents.seen(&item.kind);
             let mine = to.probe.identity.id == item.entry().key;
             if mine
                 || self.blueprint.is_builtin(&seen)
@@ -117,14 +112,24 @@ impl Planner<'_> {
             let layer = self.blueprint.layer(&item.kind).unwrap_or_default();
             // What refers to others goes first.
             let stage = stage + u16::from(u8::MAX - layer);
-            decisions
-                .steps
-                .entry((stage, item.kind.clone()))
-                .or_default()
-                .push(on_target(Act::Delete, item)?);
+            decisions.steps.push(stage, &item.kind, None, &on_target(Act::Delete, item)?)?;
         }
         Ok(())
     }
+}
+
+/// The step of the item with this number: they are asked for in order, and not all of them.
+fn draft(drafts: &mut Sorted<(usize, String)>, wanted: usize) -> Result<Step> {
+    let lost = |detail: &dyn std::fmt::Display| {
+        Fault::new(Class::Bug, "restore.draft", "read a step that was written aside", detail)
+    };
+    for draft in drafts {
+        let (number, text) = draft?;
+        if number == wanted {
+            return serde_json::from_str(&text).map_err(|e| lost(&e));
+        }
+    }
+    Err(lost(&"it is not there"))
 }
 
 /// A step for an item as the target has it.
@@ -132,12 +137,12 @@ impl Planner<'_> {
 /// # Errors
 /// `Integrity` when a frame names no pack.
 pub(in crate::restore) fn on_target(act: Act, item: &Held) -> Result<Step> {
-    let key = &item.entry().key;
+    let entry = item.entry();
     Ok(Step {
         act,
-        key: key.clone(),
-        name: item.entry().name.clone(),
-        target: Some(key.clone()),
+        key: entry.key.clone(),
+        name: entry.name.clone(),
+        target: Some(entry.key.clone()),
         others: Vec::new(),
         // To take it away, the API wants no more than what names it.
         parts: parts(item, |part| act != Act::Delete || part.role == Role::Object)?,
@@ -158,8 +163,9 @@ fn deferred(pointer: Pointer, waits: &HashSet<&str>) -> Pointer {
 
 /// Where the bytes of an item lie.
 fn parts(item: &Held, wanted: impl Fn(&Part) -> bool) -> Result<Vec<StepPart>> {
+    let entry = item.entry();
     let part = |part: &Part| {
-        let frames = part.frames.iter().map(|frame| item.index().locate(frame)).collect::<Result<_>>()?;
+        let frames = part.frames.iter().map(|frame| entry.index().locate(frame)).collect::<Result<_>>()?;
         Ok(StepPart {
             role: part.role,
             format: part.format.clone(),
@@ -168,5 +174,5 @@ fn parts(item: &Held, wanted: impl Fn(&Part) -> bool) -> Result<Vec<StepPart>> {
             frames,
         })
     };
-    item.entry().parts.iter().filter(|part| wanted(part)).map(part).collect()
+    entry.parts.iter().filter(|part| wanted(part)).map(part).collect()
 }
