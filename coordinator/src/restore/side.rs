@@ -26,7 +26,7 @@ const READS: usize = 16;
 /// Documents larger than this are no objects of an API.
 const LARGEST: u64 = 64 << 20;
 /// Indexes that stay unpacked: those of the items that are looked at together, and of what they refer to.
-const UNPACKED: usize = 8;
+const UNPACKED: usize = 32;
 
 /// See the module.
 #[derive(Debug)]
@@ -334,4 +334,55 @@ async fn identify(
     let documents = Documents { entry, object, content: None, access: None };
     let seen = documents.seen(&item.kind);
     Ok((name, blueprint.identity(&seen), blueprint.alias(&seen)))
+}
+
+#[cfg(test)]
+mod tests {
+    use lakehold_worker::configured::blueprint;
+
+    use super::super::planner::{Action, Ask, IdMap, decide};
+    use super::super::select::Wanted;
+    use super::*;
+    use crate::snapshot::fixture::{Made, Seed, Site};
+
+    fn job(key: &str, name: &str) -> Seed {
+        Seed::new("job", key, name, &format!("{{\"job_id\": {key}, \"settings\": {{\"name\": \"{name}\"}}}}"))
+    }
+
+    #[tokio::test]
+    async fn items_are_found_by_key_and_all_of_one_name_in_their_order() {
+        let site = Site::new();
+        let seeds: Vec<_> =
+            (0..100).map(|n| job(&n.to_string(), if n % 10 == 3 { "twin" } else { "one" })).collect();
+        let found = site.snapshot(2, seeds, Made::default()).await;
+        let side = Side::read(&site.store, found.manifest, blueprint("databricks").unwrap()).await.unwrap();
+        let (kind, keys) = (Kind::named("job"), |found: Vec<usize>| {
+            found.into_iter().map(|number| side.items[number].entry().key.clone()).collect::<Vec<_>>()
+        });
+        assert_eq!(keys(side.keyed(&kind, "42").into_iter().collect()), ["42"]);
+        assert_eq!(side.keyed(&Kind::named("query"), "42"), None);
+        let twins = side.identified(&kind, "twin");
+        assert!(twins.len() == 10 && twins.is_sorted(), "{twins:?}");
+        assert!(keys(twins).iter().all(|key| key.ends_with('3')));
+        assert!(side.identified(&kind, "none").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_document_that_is_no_json_blocks_its_item_alone() {
+        let site = Site::new();
+        let seeds = || vec![job("1", "sound"), Seed::new("job", "2", "hurt", "no JSON")];
+        let from = site.snapshot(2, seeds(), Made::default()).await.manifest;
+        let to = site.snapshot(4, vec![job("3", "other")], Made::default()).await.manifest;
+        let blueprint = blueprint("databricks").unwrap();
+        let from = Side::read(&site.store, from, blueprint).await.unwrap();
+        let to = Side::read(&site.store, to, blueprint).await.unwrap();
+        for with_dependencies in [false, true] {
+            let ask = Ask { wanted: Wanted { with_dependencies, ..Wanted::default() }, ..Ask::default() };
+            let decided = decide(&site.store, blueprint, &from, &to, &ask, &IdMap::new()).await.unwrap();
+            let of = |key: &str| decided.items.iter().find(|item| item.key == key).unwrap();
+            assert_eq!(of("1").action, Action::Create);
+            assert_eq!(of("2").action, Action::Blocked);
+            assert!(of("2").why.as_deref().unwrap().contains("no JSON"), "{:?}", of("2"));
+        }
+    }
 }
