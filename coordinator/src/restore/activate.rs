@@ -10,7 +10,7 @@ use lakehold_worker::configured::blueprint;
 use tokio::sync::watch;
 
 use super::planner::{Action, Ask, Decisions, Planned, on_target};
-use super::side::Side;
+use super::side::{Looked, Side};
 use super::{Prepared, Restore, became, cross, named};
 use crate::diff::FieldChange;
 use crate::engine::view::RunView;
@@ -41,8 +41,8 @@ impl Restore<'_> {
         let was = &restored.from;
         let snapshot = self.read(&Key::manifest(&was.environment, &was.time, was.snapshot)).await?;
         let now = self.target_now(&record.environment, Vec::new(), view, stop).await?;
-        let from = Side::read(store, snapshot.manifest.clone(), blueprint).await?;
-        let to = Side::read(store, now.manifest.clone(), blueprint).await?;
+        let from = Side::read(store, snapshot.manifest.clone(), blueprint, Looked::InOrder).await?;
+        let to = Side::read(store, now.manifest.clone(), blueprint, Looked::AnyOrder).await?;
         let mut ask = Ask::default();
         cross(&mut ask, &now.manifest, &now.manifest);
         let mut decisions = Decisions::default();

@@ -12,7 +12,7 @@ use lakehold_worker::configured::blueprint;
 
 use super::planner::{Action, Ask, IdMap, Planned, decide};
 use super::select::Wanted;
-use super::side::Side;
+use super::side::{Looked, Side};
 use super::{cross, is_same_workspace};
 use crate::diff::{Change, DIFF_SCHEMA, Diff, FieldChange, KindUnknown, Side as Told, What};
 
@@ -33,8 +33,10 @@ pub async fn across(
     mapping: Mapping,
 ) -> Result<Diff> {
     let blueprint = blueprint(&from.source)?;
-    let sides =
-        (Side::read(store, from.clone(), blueprint).await?, Side::read(store, to.clone(), blueprint).await?);
+    let sides = (
+        Side::read(store, from.clone(), blueprint, Looked::InOrder).await?,
+        Side::read(store, to.clone(), blueprint, Looked::AnyOrder).await?,
+    );
     let mut ask = Ask {
         wanted: Wanted { kinds: kinds.to_vec(), ..Wanted::default() },
         crossing: Crossing { mapping, ..Crossing::default() },

@@ -40,7 +40,7 @@ use crate::snapshot::items::each_index;
 use crate::snapshot::{read_at, records};
 use document::{Document, Head};
 use planner::{Ask, Decisions, IdMap, decide};
-use side::Side;
+use side::{Looked, Side};
 use steps::Steps;
 
 /// Steps of one task, about.
@@ -99,11 +99,11 @@ impl Restore<'_> {
     ) -> Result<Prepared> {
         let from = &request.from.manifest;
         let blueprint = blueprint(&from.source)?;
-        let from = Side::read(self.store(), from.clone(), blueprint).await?;
+        let from = Side::read(self.store(), from.clone(), blueprint, Looked::InOrder).await?;
         let kinds = kinds_to_look_at(&from, request, blueprint)?;
         let now = self.target_now(&request.target, kinds, view, stop).await?;
         let known = self.id_map(&from.manifest.environment, &request.target).await?;
-        let to = Side::read(self.store(), now.manifest.clone(), blueprint).await?;
+        let to = Side::read(self.store(), now.manifest.clone(), blueprint, Looked::AnyOrder).await?;
         let mut ask = request.ask.clone();
         cross(&mut ask, &from.manifest, &now.manifest);
         let decisions = decide(self.store(), blueprint, &from, &to, &ask, &known).await?;
@@ -298,7 +298,7 @@ fn kinds_to_look_at(from: &Side, request: &Request, blueprint: &dyn Blueprint) -
     }
     let mut kinds: BTreeSet<Kind> = BTreeSet::new();
     for item in &from.items {
-        if !kinds.contains(&item.kind) && select.takes(&item.kind, &item.entry()) {
+        if !kinds.contains(&item.kind) && select.takes(&item.kind, item.key(), item.name()) {
             kinds.insert(item.kind.clone());
         }
     }

@@ -139,8 +139,8 @@ impl Planned {
     fn new(item: &Held, action: Action) -> Self {
         Self {
             kind: item.kind.clone(),
-            name: item.entry().name.clone(),
-            key: item.entry().key.clone(),
+            name: item.name().to_owned(),
+            key: item.key().to_owned(),
             action,
             target: None,
             was: None,
@@ -154,7 +154,7 @@ impl Planned {
 
     /// Something that is done with an item of the target, whatever the snapshot has.
     pub(super) fn on_target(item: &Held, action: Action) -> Self {
-        let target = Some(item.entry().key.clone());
+        let target = Some(item.key().to_owned());
         Self { target, was: item.entry().content, ..Self::new(item, action) }
     }
 }
@@ -242,7 +242,7 @@ struct Look {
 impl Planner<'_> {
     async fn select(&mut self) -> Result<()> {
         for (number, item) in self.from.items.iter().enumerate() {
-            self.selected[number] = self.select.takes(&item.kind, &item.entry());
+            self.selected[number] = self.select.takes(&item.kind, item.key(), item.name());
         }
         if !self.ask.wanted.with_dependencies {
             return Ok(());
@@ -281,16 +281,15 @@ impl Planner<'_> {
         let mut taken = HashSet::new();
         let crossing = &self.ask.crossing;
         for (number, item) in self.from.items.iter().enumerate() {
-            let entry = item.entry();
-            let mapped = known.get(&(item.kind.clone(), entry.key.clone()));
-            let by_key = if crossing.same { Some(&entry.key) } else { mapped };
+            let mapped = known.get(&(item.kind.clone(), item.key().to_owned())).map(String::as_str);
+            let by_key = if crossing.same { Some(item.key()) } else { mapped };
             let found = by_key.and_then(|key| self.to.keyed(&item.kind, key));
             if let Some(found) = found.filter(|found| taken.insert(*found)) {
                 (self.matched[number], self.sure[number]) = (Some(found), true);
             }
         }
         let mut claims: HashMap<_, u32> = HashMap::new();
-        let identity = |item: &Held| self.blueprint.identity_across(&item.kind, &item.identity(), crossing);
+        let identity = |item: &Held| self.blueprint.identity_across(&item.kind, item.identity(), crossing);
         for (number, item) in self.from.items.iter().enumerate() {
             if self.matched[number].is_none() {
                 *claims.entry(id(&item.kind, &identity(item))).or_default() += 1;
@@ -384,7 +383,7 @@ impl Planner<'_> {
         if let Some(plainer) = self.blueprint.plainly(&seen) {
             // It has the permissions of what it lies in.
             look.access = false;
-            let identity = self.blueprint.identity_across(&item.kind, &item.identity(), crossing);
+            let identity = self.blueprint.identity_across(&item.kind, item.identity(), crossing);
             if made && !self.to.identified(&plainer, &identity).is_empty() {
                 look.planned.action = Action::Unchanged;
             }
@@ -432,7 +431,7 @@ impl Planner<'_> {
         Look {
             item: number,
             planned: Planned {
-                target: target.map(|target| target.entry().key.clone()),
+                target: target.map(|target| target.key().to_owned()),
                 was: target.and_then(|target| target.entry().content),
                 degraded: item.entry().degraded.clone(),
                 ..Planned::new(item, Action::Unchanged)
@@ -459,7 +458,7 @@ impl Planner<'_> {
     fn left_alone(&self, number: usize, documents: &Documents) -> Option<(Action, Option<String>)> {
         let item = &self.from.items[number];
         let seen = documents.seen(&item.kind);
-        let named = self.ask.shared && self.select.names(&item.kind, &item.entry());
+        let named = self.ask.shared && self.select.names(&item.kind, item.key(), item.name());
         if !named
             && let Some(why) =
                 self.blueprint.shared(&seen, &self.from.manifest.probe, &self.to.manifest.probe)
@@ -474,7 +473,7 @@ impl Planner<'_> {
         }
         let (kind, key) = self.blueprint.maker(&seen)?;
         let maker = &self.from.items[self.from.keyed(&kind, &key)?];
-        let why = format!("the {kind} {:?} makes it: it appears when that has run", maker.entry().name);
+        let why = format!("the {kind} {:?} makes it: it appears when that has run", maker.name());
         Some((Action::Left, Some(why)))
     }
 
@@ -516,10 +515,10 @@ impl Planner<'_> {
         }
         if let Some(target) = self.matched[needed].map(|found| &self.to.items[found]) {
             return match by {
-                By::Key => text(&kind, target.entry().key.clone()),
+                By::Key => text(&kind, target.key().to_owned()),
                 By::Alias => text(&kind, target.alias().unwrap_or_default().to_owned()),
                 By::Place => (Renamed::Same, None),
-                By::Identity if point.principal => text(&kind, target.entry().name.clone()),
+                By::Identity if point.principal => text(&kind, target.name().to_owned()),
                 By::Identity => text(&kind, self.blueprint.identity_across(&kind, &point.text, crossing)),
             };
         }
@@ -532,12 +531,12 @@ impl Planner<'_> {
                 text(&kind, self.blueprint.identity_across(&kind, &point.text, crossing))
             }
             By::Key | By::Alias if comes => {
-                let key = item.entry().key.clone();
+                let key = item.key().to_owned();
                 let meant = Meant::Made { key: key.clone(), alias: by == By::Alias };
                 // Nothing of the target has this key: whatever is compared with it differs.
                 (Renamed::Text(format!("\u{0}{key}")), pointer(&kind, meant))
             }
-            _ => self.missing(point, &kind, &item.entry().name, look),
+            _ => self.missing(point, &kind, item.name(), look),
         }
     }
 

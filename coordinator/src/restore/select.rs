@@ -1,10 +1,7 @@
 //! Which items of a snapshot are asked for.
 
-use std::ops::Deref;
-
 use globset::{GlobBuilder, GlobMatcher};
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::format::Entry;
 use lakehold_proto::ids::Kind;
 use serde::{Deserialize, Serialize};
 
@@ -40,11 +37,11 @@ enum Which {
 }
 
 impl Which {
-    fn fits(&self, entry: &Entry) -> bool {
+    fn fits(&self, key: &str, name: &str) -> bool {
         match self {
-            Self::Key(key) => entry.key == *key,
-            Self::Name(name, glob) => {
-                entry.name == *name || glob.as_ref().is_some_and(|glob| glob.is_match(&entry.name))
+            Self::Key(wanted) => wanted == key,
+            Self::Name(wanted, glob) => {
+                wanted == name || glob.as_ref().is_some_and(|glob| glob.is_match(name))
             }
         }
     }
@@ -62,21 +59,21 @@ impl<'a> Select<'a> {
     }
 
     /// Whether an item is asked for by its own name.
-    pub fn names(&self, kind: &Kind, entry: &Entry) -> bool {
-        self.items.iter().any(|(of, which)| of == kind && which.fits(entry))
+    pub fn names(&self, kind: &Kind, key: &str, name: &str) -> bool {
+        self.items.iter().any(|(of, which)| of == kind && which.fits(key, name))
     }
 
     /// Whether an item is asked for.
-    pub fn takes(&self, kind: &Kind, entry: &Entry) -> bool {
+    pub fn takes(&self, kind: &Kind, key: &str, name: &str) -> bool {
         let Wanted { items, kinds, paths, .. } = self.wanted;
         if items.is_empty() && kinds.is_empty() && paths.is_empty() {
             return true;
         }
-        if self.names(kind, entry) {
+        if self.names(kind, key, name) {
             return true;
         }
         let by_kind = kinds.contains(kind);
-        let by_path = self.paths.iter().any(|glob| glob.is_match(&entry.name));
+        let by_path = self.paths.iter().any(|glob| glob.is_match(name));
         match (kinds.is_empty(), paths.is_empty()) {
             (true, true) => false,
             (false, true) => by_kind,
@@ -85,17 +82,17 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// The words that met no item.
-    pub fn unmet<'i>(
-        &self,
-        all: impl Iterator<Item = (&'i Kind, impl Deref<Target = Entry>)> + Clone,
-    ) -> Vec<String> {
-        let has = |fits: &dyn Fn(&Kind, &Entry) -> bool| all.clone().any(|(kind, entry)| fits(kind, &entry));
+    /// The words that met no item: of each its kind, key and name.
+    pub fn unmet<'i>(&self, all: impl Iterator<Item = (&'i Kind, &'i str, &'i str)> + Clone) -> Vec<String> {
+        let has = |fits: &dyn Fn(&Kind, &str, &str) -> bool| {
+            all.clone().any(|(kind, key, name)| fits(kind, key, name))
+        };
         let items = self.items.iter().zip(&self.wanted.items);
-        let items = items.filter(|((of, which), _)| !has(&|kind, entry| of == kind && which.fits(entry)));
-        let kinds = self.wanted.kinds.iter().filter(|of| !has(&|kind, _| kind == *of));
+        let items =
+            items.filter(|((of, which), _)| !has(&|kind, key, name| of == kind && which.fits(key, name)));
+        let kinds = self.wanted.kinds.iter().filter(|of| !has(&|kind, _, _| kind == *of));
         let paths = self.paths.iter().zip(&self.wanted.paths);
-        let paths = paths.filter(|(glob, _)| !has(&|_, entry| glob.is_match(&entry.name)));
+        let paths = paths.filter(|(glob, _)| !has(&|_, _, name| glob.is_match(name)));
         let typed = items.map(|(_, typed)| typed.clone()).chain(kinds.map(ToString::to_string));
         typed.chain(paths.map(|(_, typed)| typed.clone())).collect()
     }
@@ -144,7 +141,7 @@ mod tests {
     use super::*;
 
     fn takes(wanted: &Wanted, kind: &str, key: &str, name: &str) -> bool {
-        Select::new(wanted).unwrap().takes(&Kind::named(kind), &Entry::new(key, name))
+        Select::new(wanted).unwrap().takes(&Kind::named(kind), key, name)
     }
 
     #[test]
@@ -177,11 +174,14 @@ mod tests {
             "restore.path"
         );
         let wanted = Wanted { items: vec!["job/a*".into(), "job/b".into()], ..Wanted::default() };
-        let (kind, entry) = (Kind::named("job"), Entry::new("1", "abc"));
-        assert_eq!(Select::new(&wanted).unwrap().unmet([(&kind, &entry)].into_iter()), ["job/b"]);
+        let kind = Kind::named("job");
+        assert_eq!(Select::new(&wanted).unwrap().unmet([(&kind, "1", "abc")].into_iter()), ["job/b"]);
         // Each path is looked for among all items, whatever the others met.
         let wanted = Wanted { paths: vec!["/b".into(), "/c".into(), "/a".into()], ..Wanted::default() };
-        let (kind, a, b) = (Kind::named("notebook"), Entry::new("1", "/a"), Entry::new("2", "/b"));
-        assert_eq!(Select::new(&wanted).unwrap().unmet([(&kind, &a), (&kind, &b)].into_iter()), ["/c"]);
+        let kind = Kind::named("notebook");
+        assert_eq!(
+            Select::new(&wanted).unwrap().unmet([(&kind, "1", "/a"), (&kind, "2", "/b")].into_iter()),
+            ["/c"]
+        );
     }
 }

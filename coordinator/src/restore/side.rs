@@ -25,8 +25,24 @@ use crate::snapshot::page;
 const READS: usize = 16;
 /// Documents larger than this are no objects of an API.
 const LARGEST: u64 = 64 << 20;
-/// Indexes that stay unpacked: those of the items that are looked at together, and of what they refer to.
-const UNPACKED: usize = 32;
+/// In which order the items of a side are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// One after the other: the side that is brought back.
+    InOrder,
+    /// As those of the other side come: the buckets of the two have nothing in common.
+    AnyOrder,
+}
+
+impl Looked {
+    /// Indexes that stay unpacked. Each may take half a megabyte.
+    const fn unpacked(self) -> usize {
+        match self {
+            Self::InOrder => 4,
+            Self::AnyOrder => 16,
+        }
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -58,6 +74,9 @@ pub struct Held {
     pub kind: Kind,
     packed: Arc<Packed>,
     at: u32,
+    key: Box<str>,
+    /// Its name, where that is not its key.
+    name: Option<Box<str>>,
     /// Another item of its natural key.
     like: Option<u32>,
     /// Its natural key, where that is not its name.
@@ -72,7 +91,14 @@ struct Packed {
     named: IndexRef,
     bytes: Bytes,
     unpacked: Mutex<Weak<Index>>,
-    recent: Arc<Mutex<VecDeque<Arc<Index>>>>,
+    recent: Arc<Recent>,
+}
+
+/// The indexes of a side that were unpacked last, and so stay unpacked.
+#[derive(Debug)]
+struct Recent {
+    most: usize,
+    kept: Mutex<VecDeque<Arc<Index>>>,
 }
 
 impl Packed {
@@ -84,10 +110,10 @@ impl Packed {
         #[expect(clippy::expect_used, reason = "the same bytes were read as this index when they came in")]
         let index = Arc::new(self.named.read(&self.bytes).expect("what was read once is read again"));
         *unpacked = Arc::downgrade(&index);
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.push_back(Arc::clone(&index));
-        if recent.len() > UNPACKED {
-            recent.pop_front();
+        let mut kept = self.recent.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back(Arc::clone(&index));
+        if kept.len() > self.recent.most {
+            kept.pop_front();
         }
         index
     }
@@ -142,14 +168,24 @@ impl Documents {
 }
 
 impl Held {
-    /// Its entry.
+    /// Its entry: unpacked for it, so of many items it is asked for in their order.
     pub fn entry(&self) -> Shown {
         Shown { index: self.packed.index(), at: self.at as usize }
     }
 
+    /// Its key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.key)
+    }
+
     /// Its natural key.
-    pub fn identity(&self) -> String {
-        self.identity.as_ref().map_or_else(|| self.entry().name.clone(), ToString::to_string)
+    pub fn identity(&self) -> &str {
+        self.identity.as_deref().unwrap_or_else(|| self.name())
     }
 
     /// The other id by which it is referred to.
@@ -197,11 +233,16 @@ impl Side {
     ///
     /// # Errors
     /// The store's; `Integrity` when something that is needed is absent or damaged.
-    pub async fn read(store: &SharedStore, manifest: Manifest, blueprint: &dyn Blueprint) -> Result<Self> {
+    pub async fn read(
+        store: &SharedStore,
+        manifest: Manifest,
+        blueprint: &dyn Blueprint,
+        looked: Looked,
+    ) -> Result<Self> {
         let most = (manifest.totals().items as usize).min(1 << 20);
         let mut items: Vec<Held> = Vec::with_capacity(most);
         let mut by_key: HashMap<Id, u32> = HashMap::with_capacity(most);
-        let recent = Arc::default();
+        let recent = Arc::new(Recent { most: looked.unpacked(), kept: Mutex::default() });
         for named in &manifest.pages {
             for named in page(&**store, named).await?.indexes {
                 let bytes = get_hashed(&**store, &Key::index(named.sha256), named.sha256).await?;
@@ -212,7 +253,9 @@ impl Side {
                 for (at, entry) in index.entries.iter().enumerate() {
                     let (kind, packed, at) = (kind.clone(), Arc::clone(&packed), at as u32);
                     let place = id(&kind, &entry.key);
-                    let held = Held { kind, packed, at, like: None, identity: None, alias: None };
+                    let name = (entry.name != entry.key).then(|| entry.name.as_str().into());
+                    let key = entry.key.as_str().into();
+                    let held = Held { kind, packed, at, key, name, like: None, identity: None, alias: None };
                     match by_key.get(&place).map(|known| &mut items[*known as usize]) {
                         // One that moved while it was listed stands in two shards: what has more of it counts.
                         Some(known) if known.entry().parts.len() >= entry.parts.len() => {}
@@ -242,13 +285,13 @@ impl Side {
         for (first, items) in self.items.chunks_mut(READS).enumerate() {
             let told = items.iter().map(|item| identify(item, store, blueprint));
             let told = futures::future::try_join_all(told).await?;
-            for (number, (item, (name, identity, alias))) in items.iter_mut().zip(told).enumerate() {
+            for (number, (item, (identity, alias))) in items.iter_mut().zip(told).enumerate() {
                 let number = (first * READS + number) as u32;
                 item.like = by_identity.insert(id(&item.kind, &identity), number);
                 if let Some(alias) = &alias {
                     by_alias.insert(id(&item.kind, alias), number);
                 }
-                item.identity = (identity != name).then(|| identity.into());
+                item.identity = (identity != item.name()).then(|| identity.into());
                 item.alias = alias.map(Into::into);
             }
         }
@@ -312,12 +355,12 @@ impl Side {
     }
 }
 
-/// The name of an item, its natural key, and the other id by which it is referred to.
+/// The natural key of an item, and the other id by which it is referred to.
 async fn identify(
     item: &Held,
     store: &SharedStore,
     blueprint: &dyn Blueprint,
-) -> Result<(String, String, Option<String>)> {
+) -> Result<(String, Option<String>)> {
     let entry = item.entry();
     let part = entry
         .part(Role::Object)
@@ -330,10 +373,9 @@ async fn identify(
         },
         None => None,
     };
-    let name = entry.name.clone();
     let documents = Documents { entry, object, content: None, access: None };
     let seen = documents.seen(&item.kind);
-    Ok((name, blueprint.identity(&seen), blueprint.alias(&seen)))
+    Ok((blueprint.identity(&seen), blueprint.alias(&seen)))
 }
 
 #[cfg(test)]
@@ -355,9 +397,11 @@ mod tests {
         let seeds: Vec<_> =
             (0..100).map(|n| job(&n.to_string(), if n % 10 == 3 { "twin" } else { "one" })).collect();
         let found = site.snapshot(2, seeds, Made::default()).await;
-        let side = Side::read(&site.store, found.manifest, blueprint("databricks").unwrap()).await.unwrap();
+        let side = Side::read(&site.store, found.manifest, blueprint("databricks").unwrap(), Looked::InOrder)
+            .await
+            .unwrap();
         let (kind, keys) = (Kind::named("job"), |found: Vec<usize>| {
-            found.into_iter().map(|number| side.items[number].entry().key.clone()).collect::<Vec<_>>()
+            found.into_iter().map(|number| side.items[number].key().to_owned()).collect::<Vec<_>>()
         });
         assert_eq!(keys(side.keyed(&kind, "42").into_iter().collect()), ["42"]);
         assert_eq!(side.keyed(&Kind::named("query"), "42"), None);
@@ -374,8 +418,8 @@ mod tests {
         let from = site.snapshot(2, seeds(), Made::default()).await.manifest;
         let to = site.snapshot(4, vec![job("3", "other")], Made::default()).await.manifest;
         let blueprint = blueprint("databricks").unwrap();
-        let from = Side::read(&site.store, from, blueprint).await.unwrap();
-        let to = Side::read(&site.store, to, blueprint).await.unwrap();
+        let from = Side::read(&site.store, from, blueprint, Looked::InOrder).await.unwrap();
+        let to = Side::read(&site.store, to, blueprint, Looked::AnyOrder).await.unwrap();
         for with_dependencies in [false, true] {
             let ask = Ask { wanted: Wanted { with_dependencies, ..Wanted::default() }, ..Ask::default() };
             let decided = decide(&site.store, blueprint, &from, &to, &ask, &IdMap::new()).await.unwrap();

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::planner::{Action, Ask, Decisions, IdMap, Planned, decide, on_target};
 use super::select::Wanted;
-use super::side::Side;
+use super::side::{Looked, Side};
 use super::{Prepared, Restore, cross, named, touched};
 use crate::engine::view::RunView;
 
@@ -41,8 +41,8 @@ impl Restore<'_> {
         // As much of it as was looked at then.
         let kinds = before.manifest.selection.kinds.clone();
         let now = self.target_now(&record.environment, kinds, view, stop).await?;
-        let from = Side::read(store, before.manifest.clone(), blueprint).await?;
-        let to = Side::read(store, now.manifest.clone(), blueprint).await?;
+        let from = Side::read(store, before.manifest.clone(), blueprint, Looked::InOrder).await?;
+        let to = Side::read(store, now.manifest.clone(), blueprint, Looked::AnyOrder).await?;
         let items = touched
             .iter()
             .filter(|(_, act)| **act == "replace")
@@ -63,13 +63,13 @@ impl Restore<'_> {
         for item in &to.items {
             // Of the workspace tree the record may have the path alone, which is the natural key.
             let of = |key: &str| touched.get(&(item.kind.clone(), key.to_owned())) == Some(&"create");
-            let made = of(&item.entry().key) || of(&item.identity());
-            if !made || from.keyed(&item.kind, &item.entry().key).is_some() {
+            let made = of(item.key()) || of(item.identity());
+            if !made || from.keyed(&item.kind, item.key()).is_some() {
                 continue;
             }
             let layer = blueprint.layer(&item.kind).unwrap_or_default();
             // Longer names first: what lies in a folder goes before the folder.
-            let depth = item.entry().name.matches(['/', '.']).count().min(200) as u16;
+            let depth = item.name().matches(['/', '.']).count().min(200) as u16;
             let stage = first + u16::from(u8::MAX - layer) * 201 + (200 - depth);
             decisions.steps.push(stage, &item.kind, None, &on_target(Act::Delete, item)?)?;
             let why = Some("the restore made it".to_owned());

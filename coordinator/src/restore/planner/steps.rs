@@ -14,7 +14,7 @@ use crate::spill::{Sorted, Spill};
 
 impl Planner<'_> {
     pub(super) async fn conclude(mut self) -> Result<Decisions> {
-        let items = self.from.items.iter().map(|item| (&item.kind, item.entry()));
+        let items = self.from.items.iter().map(|item| (&item.kind, item.key(), item.name()));
         let mut decisions = Decisions { unmet: self.select.unmet(items), ..Decisions::default() };
         let mut drafts = std::mem::replace(&mut self.drafts, Spill::new(0)).sorted()?;
         let coming = self.looks.iter().enumerate().filter(|(_, look)| look.planned.action.comes());
@@ -71,8 +71,7 @@ impl Planner<'_> {
 
     /// What is done with an item that comes, before it is known when.
     pub(super) fn step(&self, look: &mut Look) -> Result<Step> {
-        let others =
-            self.twins[look.item].iter().map(|&twin| self.to.items[twin].entry().key.clone()).collect();
+        let others = self.twins[look.item].iter().map(|&twin| self.to.items[twin].key().to_owned()).collect();
         Ok(Step {
             act: Act::Create,
             key: look.planned.key.clone(),
@@ -91,7 +90,7 @@ impl Planner<'_> {
         let (from, to) = (&self.from.manifest, &self.to.manifest);
         let reports = from.by_kind();
         for (number, item) in self.to.items.iter().enumerate() {
-            let wanted = self.select.takes(&item.kind, &item.entry());
+            let wanted = self.select.takes(&item.kind, item.key(), item.name());
             let captured = reports
                 .get(&item.kind)
                 .is_some_and(|report| report.standing == Standing::Captured && report.counts.unlisted == 0);
@@ -100,7 +99,7 @@ impl Planner<'_> {
             }
             let documents = item.documents(self.store, self.blueprint).await?;
             let seen = documents.seen(&item.kind);
-            let mine = to.probe.identity.id == item.entry().key;
+            let mine = to.probe.identity.id == item.key();
             if mine
                 || self.blueprint.is_builtin(&seen)
                 || self.blueprint.shared(&seen, &from.probe, &to.probe).is_some()
@@ -137,12 +136,11 @@ fn draft(drafts: &mut Sorted<(usize, String)>, wanted: usize) -> Result<Step> {
 /// # Errors
 /// `Integrity` when a frame names no pack.
 pub(in crate::restore) fn on_target(act: Act, item: &Held) -> Result<Step> {
-    let entry = item.entry();
     Ok(Step {
         act,
-        key: entry.key.clone(),
-        name: entry.name.clone(),
-        target: Some(entry.key.clone()),
+        key: item.key().to_owned(),
+        name: item.name().to_owned(),
+        target: Some(item.key().to_owned()),
         others: Vec::new(),
         // To take it away, the API wants no more than what names it.
         parts: parts(item, |part| act != Act::Delete || part.role == Role::Object)?,
