@@ -33,7 +33,7 @@ pub(super) struct DraftPart {
 pub enum Body {
     /// What the base snapshot has: the source can tell that it did not change, and did not fetch it.
     Base,
-    /// A JSON document as the API gave it, and the hash of its canonical form.
+    /// A document as the API gave it, mostly JSON, and the hash of its canonical form.
     Json {
         /// The bytes to keep.
         raw: Bytes,
@@ -44,9 +44,16 @@ pub enum Body {
     Bytes(Bytes),
     /// Bytes as they come. An error in the stream makes the part a gap.
     Stream(BoxStream<'static, Result<Bytes>>),
+    /// A body that is known when the parts before it are sealed: what was counted while they flowed. Not one of these again.
+    Later(Box<dyn FnOnce() -> Body + Send>),
 }
 
 impl Body {
+    /// Bytes that are kept, and the hash of what of them tells whether they changed.
+    pub fn compared(raw: impl Into<Bytes>, lasting: Hash) -> Self {
+        Self::Json { raw: raw.into(), canonical: lasting }
+    }
+
     /// A JSON body: `raw` is kept, `compared` (the same without volatile fields, with sets sorted) tells whether it changed.
     pub fn json(raw: impl Into<Bytes>, compared: &Value) -> Self {
         Self::Json { raw: raw.into(), canonical: Hash::of(canonical_json(compared)) }
@@ -60,6 +67,7 @@ impl fmt::Debug for Body {
             Self::Json { raw, .. } => write!(f, "Json({} bytes)", raw.len()),
             Self::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
             Self::Stream(_) => f.write_str("Stream"),
+            Self::Later(_) => f.write_str("Later"),
         }
     }
 }

@@ -175,8 +175,21 @@ impl Capture {
     /// # Errors
     /// The store's. A body that breaks off while it streams becomes a gap of its part, not an error.
     pub async fn add(&mut self, kind: &Kind, draft: Draft) -> Result<()> {
+        self.take(kind, draft, false).await.map(|_| ())
+    }
+
+    /// Takes an item in like [`Self::add`], but only whole: of one with a part that breaks off nothing is kept, and the
+    /// inner error tells why.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn add_whole(&mut self, kind: &Kind, draft: Draft) -> Result<Result<()>> {
+        self.take(kind, draft, true).await
+    }
+
+    async fn take(&mut self, kind: &Kind, draft: Draft, whole: bool) -> Result<Result<()>> {
         if self.has(kind, &draft.key) {
-            return Ok(());
+            return Ok(Ok(()));
         }
         self.load_base(kind).await?;
         let Draft { key, name, parent, version, parts, gaps, degraded, became } = draft;
@@ -188,6 +201,7 @@ impl Capture {
             let role = part.role;
             match self.seal(kind, &entry.key, part).await? {
                 Ok(part) => entry.parts.push(part),
+                Err(fault) if whole => return Ok(Err(fault)),
                 Err(fault) => entry.gaps.push(self.gap(kind, &entry.key, role, &fault)),
             }
         }
@@ -201,7 +215,7 @@ impl Capture {
         self.around.done.item(!entry.gaps.is_empty());
         self.entries.entry(kind.clone()).or_default().insert(entry.key.clone(), entry);
         killpoint("worker.mid-export");
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Notes that a slice could not be listed. What the base snapshot has in it is unknown now, not deleted.
@@ -367,7 +381,11 @@ impl Capture {
             // Everything is fetched again, and what the base has of it is damaged: it is stored anew.
             known = None;
         }
-        match part.body {
+        let body = match part.body {
+            Body::Later(known) => known(),
+            body => body,
+        };
+        match body {
             Body::Base => {
                 let Some((index, known)) = known else {
                     let detail = format!("{kind} {key:?} has no such part in the base snapshot");
@@ -393,6 +411,9 @@ impl Capture {
             Body::Stream(stream) => {
                 let meter = Arc::clone(&self.meter);
                 self.packer.seal_stream(part.role, part.format, stream, known.as_ref(), &meter).await
+            }
+            Body::Later(_) => {
+                Err(Fault::new(Class::Bug, "capture.later", "seal a part", "its body is never known"))
             }
         }
     }
