@@ -15,6 +15,7 @@ mod fleet;
 mod hostile;
 mod killed;
 mod killpoints;
+mod postgres;
 mod restore;
 mod schedules;
 mod service;

@@ -13,13 +13,15 @@ use tokio::sync::Mutex;
 
 use crate::serve::Sources;
 use crate::source::blueprint::Blueprint;
-use crate::source::databricks::{self, DatabricksSource, Settings};
+use crate::source::databricks::{self, DatabricksSource};
+use crate::source::postgres::{self, PostgresSource};
 use crate::source::{Comparable, SharedSource};
 
 /// How parts of the source with this name, as a manifest has it, are compared: byte for byte where nobody knows it.
 pub fn comparable(source: &str) -> Comparable {
     match source {
         databricks::NAME => databricks::comparable,
+        postgres::NAME => postgres::comparable,
         _ => |_, _, _| {},
     }
 }
@@ -63,14 +65,19 @@ impl ConfiguredSources {
             )
         };
         let config = self.environments.get(environment).ok_or_else(|| absent("it is not configured here"))?;
-        match &config.databricks {
-            Some(workspace) => {
-                let settings = Settings::from_config(workspace, &config.limits)?;
+        match (&config.databricks, &config.postgres) {
+            (Some(workspace), _) => {
+                let settings = databricks::Settings::from_config(workspace, &config.limits)?;
                 let source =
                     DatabricksSource::new(settings, Arc::clone(&self.locks), Arc::clone(&self.clock))?;
                 Ok(Arc::new(source))
             }
-            None => Err(absent("it names no source").hint("give it a databricks: block")),
+            (None, Some(server)) => {
+                Ok(Arc::new(PostgresSource::new(postgres::Settings::from_config(server)?)))
+            }
+            (None, None) => {
+                Err(absent("it names no source").hint("give it a databricks: or a postgres: block"))
+            }
         }
     }
 }

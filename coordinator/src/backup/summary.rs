@@ -234,7 +234,7 @@ impl EnvSummary {
         }
         let left_out: u64 = snapshot.kinds.iter().flat_map(|kind| kind.left_out.values()).sum();
         if left_out > 0 {
-            let what = "items that the platform makes itself are left out (show them: -o json)";
+            let what = "items are left out by rules (show them: -o json)";
             *text += &format!("{name}: {} {what}\n", count(left_out));
         }
         for standing in [Standing::NotEnabled, Standing::Unsupported, Standing::Excluded] {

@@ -72,6 +72,10 @@ pub(super) async fn run(_args: &DoctorArgs, global: &Global) -> Result<u8> {
             if let Some(databricks) = &environment.databricks {
                 findings.push(Finding::of(format!("secrets of {name}"), secrets(databricks)));
             }
+            if let Some(postgres) = &environment.postgres {
+                let found = resolved(&postgres.secrets());
+                findings.push(Finding::of(format!("secrets of {name}"), found));
+            }
         }
     }
     if let Ok(context) = Context::load(global).await {
@@ -123,7 +127,7 @@ fn found_in(settings: &Settings) -> String {
 
 /// Resolves every reference, and shows nothing of what it finds.
 fn secrets(databricks: &DatabricksConfig) -> Result<String> {
-    let references: Vec<&SecretRef> = [
+    let references: Vec<SecretRef> = [
         &databricks.token,
         &databricks.client_id,
         &databricks.client_secret,
@@ -133,7 +137,12 @@ fn secrets(databricks: &DatabricksConfig) -> Result<String> {
     ]
     .into_iter()
     .flatten()
+    .cloned()
     .collect();
+    resolved(&references)
+}
+
+fn resolved(references: &[SecretRef]) -> Result<String> {
     references.iter().try_for_each(|reference| reference.resolve().map(drop))?;
     let names: Vec<_> = references.iter().map(ToString::to_string).collect();
     Ok(if names.is_empty() { "none are configured".into() } else { format!("found {}", names.join(", ")) })

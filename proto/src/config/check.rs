@@ -42,11 +42,15 @@ fn check_servers(config: &Config, faults: &mut Vec<Fault>) {
 
 fn check_environment(name: &EnvName, environment: &EnvironmentConfig, faults: &mut Vec<Fault>) {
     let at = |key: &str| format!("environments.{name}{key}");
-    match &environment.databricks {
-        Some(databricks) => check_databricks(&at(".databricks"), databricks, faults),
-        None => faults.push(
+    match (&environment.databricks, &environment.postgres) {
+        (Some(databricks), None) => check_databricks(&at(".databricks"), databricks, faults),
+        (None, Some(postgres)) => faults.extend(postgres.faults(&at(".postgres"))),
+        (None, None) => faults.push(
             wrong("config.source", &at(""), "it names no source")
-                .hint("add `databricks: {host: https://…, token: env:NAME}`"),
+                .hint("add `databricks: {host: https://…, token: env:NAME}` or `postgres: {url: env:NAME}`"),
+        ),
+        (Some(_), Some(_)) => faults.push(
+            wrong("config.source", &at(""), "it names two sources").hint("make an environment of each"),
         ),
     }
     let share = environment.limits.share;

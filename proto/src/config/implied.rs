@@ -32,6 +32,7 @@ pub fn implied(profile: Option<&str>, around: &Surroundings) -> Option<Config> {
     };
     let environment = EnvironmentConfig {
         databricks: Some(databricks),
+        postgres: None,
         labels: Default::default(),
         protection: Protection::default(),
         limits: LimitsConfig::default(),

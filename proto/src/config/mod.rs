@@ -7,6 +7,7 @@ mod find;
 mod implied;
 mod location;
 mod parse;
+mod postgres;
 mod schedule;
 mod secret_ref;
 mod server;
@@ -23,6 +24,7 @@ pub use find::{Surroundings, find};
 pub use implied::{env_name_from, implied};
 pub use location::StoreLocation;
 pub use parse::{parse, parse_strictly};
+pub use postgres::{Databases, PostgresConfig};
 pub use schedule::{Missed, ScheduleConfig};
 pub use secret_ref::SecretRef;
 pub use server::ServerConfig;
@@ -91,6 +93,9 @@ pub struct EnvironmentConfig {
     /// A Databricks workspace. Exactly one source is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub databricks: Option<DatabricksConfig>,
+    /// A PostgreSQL server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresConfig>,
     /// Words to select environments by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

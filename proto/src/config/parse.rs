@@ -11,7 +11,7 @@ use crate::fault::{Class, Fault, Result};
 const NEAR: f64 = 0.7;
 
 /// Keys of the design that a later Lakehold will know: no slip, so nothing is suggested.
-const NOT_YET: &[&str] = &["postgres", "recipients", "retention"];
+const NOT_YET: &[&str] = &["recipients", "retention"];
 
 /// Reads any document as strictly as the configuration: unknown keys are errors with a suggestion and a place.
 ///

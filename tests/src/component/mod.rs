@@ -1,4 +1,4 @@
-//! A server that a test needs, as a process of its own on loopback: RabbitMQ, Redis, an S3 server. It dies with its test,
+//! A server that a test needs, as a process of its own on loopback: RabbitMQ, Redis, PostgreSQL, an S3 server. It dies with its test,
 //! however that ends; everything it writes lies in a directory of its own.
 
 pub mod certificates;
@@ -6,6 +6,8 @@ pub mod collector;
 pub mod http_proxy;
 pub mod line;
 pub mod ministack;
+pub mod pgbouncer;
+pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;
 pub mod s3;

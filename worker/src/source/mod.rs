@@ -2,6 +2,7 @@
 
 pub mod blueprint;
 pub mod databricks;
+pub mod postgres;
 
 use std::sync::Arc;
 

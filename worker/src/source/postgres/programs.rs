@@ -1,0 +1,82 @@
+//! PostgreSQL's own programs: where they are, which version, and how they are begun.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use lakehold_proto::fault::{Class, Fault, Result};
+use tokio::process::Command;
+
+use super::connection::Connection;
+
+/// Where packages put them, a folder for each major version: there Debian's wrapper is not in between.
+const FOLDERS: &[&str] = &["/usr/lib/postgresql", "/usr/pgsql", "/opt/postgresql"];
+
+/// What a program gets of our own environment. Not the rest: a variable may hold a URL with a password in it, and those of
+/// libpq would have a say.
+const KEPT: &[&str] = &["PATH", "HOME", "LD_LIBRARY_PATH", "KRB5CCNAME", "KRB5_CONFIG", "KRB5_CLIENT_KTNAME"];
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Programs {
+    folder: PathBuf,
+    /// The major version of `pg_dump`.
+    pub(super) major: u32,
+    /// What it says of its version.
+    pub(super) version: String,
+    connection: Connection,
+}
+
+impl Programs {
+    /// Finds the newest there are, or those of the folder that was configured.
+    ///
+    /// # Errors
+    /// `Config` when there are none.
+    pub(super) async fn find(folder: Option<&Path>, connection: &Connection) -> Result<Self> {
+        let mut newest: Option<Self> = None;
+        for folder in folder.map_or_else(candidates, |folder| vec![folder.to_owned()]) {
+            let Some((major, version)) = version_in(&folder).await else { continue };
+            if newest.as_ref().is_none_or(|newest| newest.major < major) {
+                newest = Some(Self { folder, major, version, connection: connection.clone() });
+            }
+        }
+        newest.ok_or_else(|| {
+            let place = folder.map_or("here".into(), |folder| format!("in {}", folder.display()));
+            let detail = format!("there is no pg_dump and psql {place}");
+            Fault::new(Class::Config, "pg.no-programs", "find PostgreSQL's programs", detail).hint(
+                "install them (Debian: apt-get install postgresql-client), or name their folder: `programs:`",
+            )
+        })
+    }
+
+    /// One of them, on its way to `database` (`None`: where lists are asked for). It never asks for a password, is killed
+    /// with whoever waits for it, and is not reached by the keys of a terminal.
+    pub(super) fn command(&self, program: &str, database: Option<&str>) -> Command {
+        let mut command = Command::new(self.folder.join(program));
+        command.env_clear();
+        command.envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.envs(self.connection.variables().iter().map(|(name, value)| (name, value)));
+        command.env("LC_ALL", "C").env("PGAPPNAME", "lakehold");
+        command.args(["-w", "-d", &self.connection.to(database)]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.process_group(0).kill_on_drop(true);
+        command
+    }
+}
+
+fn candidates() -> Vec<PathBuf> {
+    let packaged = FOLDERS.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
+    let packaged = packaged.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut found: Vec<_> = packaged.chain(std::env::split_paths(&path)).collect();
+    found.retain(|folder| folder.join("pg_dump").is_file() && folder.join("psql").is_file());
+    found
+}
+
+/// `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`
+async fn version_in(folder: &Path) -> Option<(u32, String)> {
+    let said = Command::new(folder.join("pg_dump")).arg("--version").output().await.ok()?;
+    let said = String::from_utf8_lossy(&said.stdout);
+    let version = said.split_once(") ")?.1.trim();
+    let major = version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    Some((major, version.to_owned()))
+}
