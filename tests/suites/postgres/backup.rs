@@ -132,6 +132,31 @@ async fn what_did_not_change_is_not_stored_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_encoding_is_kept() {
+    let server = Postgres::start(&[]).await;
+    for (encoding, letter) in [("LATIN1", "ä"), ("SQL_ASCII", "\\xff")] {
+        let name = encoding.to_lowercase();
+        server.sql(
+            "postgres",
+            &format!("create database {name} template template0 encoding '{encoding}' locale 'C'"),
+        );
+        let rows = if encoding == "LATIN1" { format!("'{letter}'") } else { format!("E'{letter}'") };
+        server.sql(&name, &format!("create table letters as select {rows}::text as letter"));
+        server.sql(&name, "create table \"a b\" (id int generated always as identity)");
+    }
+    let site = site(&server.url("postgres"), json!({"databases": ["latin1", "sql_ascii"]}));
+    let manifest = site.backup().await;
+    assert_eq!(manifest.state, SnapshotState::Complete, "{:?}", manifest.kinds);
+    let items = items(&site, &manifest).await;
+    let rows = |database: &str| {
+        let (_, parts) = &items[&("table".to_owned(), format!("{database}.public.letters"))];
+        parts[&Role::Data][5..].to_vec()
+    };
+    assert!(rows("latin1").starts_with("ä\n".as_bytes()));
+    assert!(rows("sql_ascii").starts_with(b"\xff\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn paths_and_kinds_narrow_what_is_kept() {
     let server = awkward().await;
     let site = site(&server.url("postgres"), json!({"databases": ["shop"]}));

@@ -122,7 +122,7 @@ pub(super) struct Lockable {
 /// Takes the snapshot that others work in. Nothing before it in the transaction may need one.
 pub(super) const SNAPSHOT: &str = "select pg_export_snapshot() as snapshot, clock_timestamp() as time, \
     (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end)::text as lsn, \
-    current_setting('server_version') as server_version";
+    current_setting('server_version') as server_version, current_setting('server_encoding') as encoding";
 
 /// See [`SNAPSHOT`].
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -134,6 +134,8 @@ pub(super) struct Snapshot {
     /// A place in the write-ahead log that is not before the snapshot.
     pub(super) lsn: String,
     pub(super) server_version: String,
+    /// The database's.
+    pub(super) encoding: String,
 }
 
 /// The tables of the database, and what the catalogue says of each. A partition has rows of its own; what it is part of has

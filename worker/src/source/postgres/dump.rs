@@ -33,21 +33,18 @@ pub(super) struct Dump {
 }
 
 impl Dump {
-    /// Begins `pg_dump -Fc` of `database` in the transaction of `snapshot`, and reads its table of contents.
+    /// Begins `pg_dump -Fc` of `database`, and reads its table of contents.
     ///
     /// # Errors
     /// `Unavailable` (`pg.dump-failed`) when it ends before; those of [`Archive::open`].
     pub(super) async fn begin(
         programs: &Programs,
         database: &str,
-        snapshot: &str,
         arguments: &[String],
         permit: OwnedSemaphorePermit,
     ) -> Result<Self> {
         let mut command = programs.command("pg_dump", Some(database));
-        // Names and rows in one encoding, whatever the database's own is.
-        command.args(["-Fc", "-Z0", "-E", "UTF8", LOCK_WAIT]).arg(format!("--snapshot={snapshot}"));
-        command.args(arguments);
+        command.args(["-Fc", "-Z0", LOCK_WAIT]).args(arguments);
         let mut child = command.spawn().map_err(|e| begin("pg_dump", &e))?;
         let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(begin("pg_dump", &"it has no pipes"));

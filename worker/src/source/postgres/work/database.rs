@@ -69,7 +69,7 @@ pub(super) async fn capture(work: &Work, capture: &mut Capture, scope: &str) -> 
         Ok(held) => held,
         Err(fault) => return not_held(work, capture, &database, fault).await,
     };
-    let within = Within { database, snapshot: held.snapshot.snapshot.clone() };
+    let within = Within::of(database, &held.snapshot);
     let found = look(work, capture, &mut held, &within.database).await?;
     if work.wants(DATABASE) {
         let schema = schema(work, &within, &found.hidden).await;
@@ -199,13 +199,13 @@ fn unreadable(table: &Table, is_standby: bool) -> Option<Fault> {
 
 /// The archive of the schema. What we may not look at is not in it.
 async fn schema(work: &Work, within: &Within, hidden: &[Table]) -> Result<Body> {
-    let mut arguments = vec!["-s".to_owned()];
+    let mut arguments = within.arguments().to_vec();
+    arguments.push("-s".to_owned());
     for table in hidden {
         arguments.push(format!("-T{}.{}", identifier(&table.schema), identifier(&table.name)));
     }
     let permit = work.permit().await?;
-    let mut dump =
-        Dump::begin(&work.programs, &within.database, &within.snapshot, &arguments, permit).await?;
+    let mut dump = Dump::begin(&work.programs, &within.database, &arguments, permit).await?;
     if dump.block().await?.is_some() {
         return Err(unexpected("a schema has no rows"));
     }

@@ -105,7 +105,8 @@ async fn lock(session: &mut Session, tables: &[Lockable], last: bool) -> Result<
             match locked {
                 Ok(()) => session.run("release savepoint one").await?,
                 Err(fault) if fault.code == "pg.locked" => {
-                    session.run("rollback to savepoint one").await?;
+                    // It is open still, and from within it no snapshot is handed on.
+                    session.run("rollback to savepoint one; release savepoint one").await?;
                     busy.push((table.oid.clone(), fault));
                 }
                 Err(fault) => return Err(fault),

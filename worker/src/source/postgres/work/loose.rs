@@ -57,8 +57,7 @@ pub(super) async fn dump(work: &Work, capture: &mut Capture, within: &Within, lo
 
 async fn try_to(work: &Work, capture: &mut Capture, within: &Within, loose: &Loose) -> Result<()> {
     let permit = work.permit().await?;
-    let dump =
-        Dump::begin(&work.programs, &within.database, &within.snapshot, &loose.arguments(), permit).await?;
+    let dump = Dump::begin(&work.programs, &within.database, &loose.arguments(within), permit).await?;
     let dump = Arc::new(Mutex::new(dump));
     let block = dump.lock().await.block().await?;
     let (head, lasting) = dump.lock().await.head(block.as_ref(), is_loose);
@@ -91,10 +90,11 @@ impl Loose {
         self.sequences.is_empty() && self.of_tables.is_empty() && self.large_objects == 0
     }
 
-    fn arguments(&self) -> Vec<String> {
+    fn arguments(&self, within: &Within) -> Vec<String> {
         let pattern =
             |(schema, name): &(String, String)| format!("{}.{}", identifier(schema), identifier(name));
-        let mut arguments = vec!["-a".to_owned(), "-b".to_owned()];
+        let mut arguments = within.arguments().to_vec();
+        arguments.extend(["-a".to_owned(), "-b".to_owned()]);
         arguments
             .extend(self.sequences.iter().chain(&self.of_tables).map(|name| format!("-t{}", pattern(name))));
         arguments.extend(self.of_tables.iter().map(|name| format!("--exclude-table-data={}", pattern(name))));

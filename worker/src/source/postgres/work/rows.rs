@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::super::archive::Entry;
-use super::super::catalog::{Table, Yes, waited_for};
+use super::super::catalog::{Snapshot, Table, Yes, waited_for};
 use super::super::dump::{self, Dump, SharedDump, unexpected};
 use super::super::kinds::TABLE;
 use super::super::names::identifier;
@@ -30,6 +30,22 @@ pub(super) struct Within {
     pub(super) database: String,
     /// What is imported.
     pub(super) snapshot: String,
+    /// The encoding of names and rows.
+    pub(super) encoding: String,
+}
+
+impl Within {
+    /// Works in `snapshot`. Names and rows come in one encoding, whatever the database's own is; but what has none cannot be
+    /// put into another.
+    pub(super) fn of(database: String, snapshot: &Snapshot) -> Self {
+        let encoding = if snapshot.encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" };
+        Self { database, snapshot: snapshot.snapshot.clone(), encoding: encoding.to_owned() }
+    }
+
+    /// The arguments that every dump in it has.
+    pub(super) fn arguments(&self) -> [String; 3] {
+        [format!("--snapshot={}", self.snapshot), "-E".to_owned(), self.encoding.clone()]
+    }
 }
 
 /// Captures the tables that a database's task wrote down, in its snapshot.
@@ -89,12 +105,13 @@ pub(super) async fn dump(
 
 /// Dumps tables by one program. Nothing is said of any of them unless it ended well, but where it is one alone.
 async fn together(work: &Work, capture: &mut Capture, within: &Within, tables: &[Table]) -> Result<()> {
-    let mut arguments = vec!["-a".to_owned()];
+    let mut arguments = within.arguments().to_vec();
+    arguments.push("-a".to_owned());
     for table in tables {
         arguments.push(format!("-t{}.{}", identifier(&table.schema), identifier(&table.name)));
     }
     let permit = work.permit().await?;
-    let dump = Dump::begin(&work.programs, &within.database, &within.snapshot, &arguments, permit).await?;
+    let dump = Dump::begin(&work.programs, &within.database, &arguments, permit).await?;
     let parts = Parts::of(dump.entries(), tables)?;
     let dump: SharedDump = Arc::new(Mutex::new(dump));
     let mut left: HashMap<&str, &Table> = tables.iter().map(|table| (table.oid.as_str(), table)).collect();
