@@ -37,3 +37,15 @@ fn give_memory_back() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM);
     }
 }
+
+/// Gives the system back what was freed, wherever it lies: for the moment when much of it was, and long work begins.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "the allocator has no safe call for it")]
+    // SAFETY: it gives pages back that nobody has, under the allocator's locks.
+    // <https://man7.org/linux/man-pages/man3/malloc_trim.3.html>
+    unsafe {
+        // Whether there was anything to give back does not matter.
+        libc::malloc_trim(0);
+    }
+}

@@ -111,7 +111,8 @@ impl Two {
         let engine = self.site.engine();
         let restored = async {
             let prepared = self.plan_on(&engine, from, target, ask).await?;
-            carry_out(&engine, prepared).await
+            let document = prepared.document.clone();
+            Ok((document, carry_out(&engine, prepared).await?))
         };
         let restored = restored.await;
         engine.drain().await;
@@ -135,12 +136,11 @@ impl Two {
     }
 }
 
-/// Carries a plan out: its document, and the record.
-pub async fn carry_out(engine: &Embedded, prepared: Prepared) -> Result<(Document, Manifest)> {
+pub async fn carry_out(engine: &Embedded, prepared: Prepared) -> Result<Manifest> {
     let restore = Restore { backup: &engine.backup };
-    let (ready, document) = restore.open(prepared).await?;
+    let (ready, _) = restore.open(prepared).await?;
     let (_go_on, stop) = watch::channel(false);
-    Ok((document, restore.carry_out(ready, &RunView::default(), stop).await?))
+    restore.carry_out(ready, &RunView::default(), stop).await
 }
 
 /// The items of a plan with one action.

@@ -388,11 +388,11 @@ async fn finish(
         protection = Protection::Confirm;
     }
     applying.confirmation.ask(&plan.target, protection, &what)?;
-    let (ready, plan) = restore.open(prepared).await?;
+    let (ready, planned) = restore.open(prepared).await?;
     let environments = crate::backup::progress::expected(&ready.plan);
     let record =
         attended.watch(environments, async |view, stop| restore.carry_out(ready, view, stop).await).await?;
-    tell(&Report::of(context, &record, Some(&plan)).await?, context.output)
+    tell(&Report::of(context, &record, Some(planned)).await?, context.output)
 }
 
 fn moved(saved: &Document, now: &Document) -> Fault {
@@ -596,7 +596,7 @@ struct Failure {
 }
 
 impl Report {
-    async fn of(context: &Context, record: &Manifest, planned: Option<&Document>) -> Result<Self> {
+    async fn of(context: &Context, record: &Manifest, planned: Option<Summary>) -> Result<Self> {
         let totals = record.totals();
         let mut failures = Vec::new();
         each_index(&*context.store, record, &|_| true, |named, index| {
@@ -623,7 +623,7 @@ impl Report {
             failed: totals.gaps + totals.unlisted,
             seconds: took.as_secs_f64().max(0.0),
             calls: record.run.figures.calls_made(),
-            planned: planned.map(|plan| plan.summary),
+            planned,
             failures,
         })
     }

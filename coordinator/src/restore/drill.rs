@@ -111,7 +111,6 @@ impl Restore<'_> {
                 .hint("name another workspace: a drill makes and deletes things in it"));
         }
         let (ready, planned) = self.open(prepared).await?;
-        let planned = planned.summary;
         let record = self.carry_out(ready, view, stop.clone()).await?;
         let ended = engine.clock.now();
         // Read back: a second plan of the same finds nothing to do where it is all there.

@@ -23,6 +23,7 @@ use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind, RunId, SnapshotId, TraceId};
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::plan::{EnvPlan, PLAN_SCHEMA, Plan, Selection};
+use lakehold_proto::process;
 use lakehold_proto::restore::{Restoring, SnapshotRef};
 use lakehold_proto::store::{Key, SharedStore, Store};
 use lakehold_proto::task::Verb;
@@ -38,7 +39,7 @@ use crate::plan::{TIME_FORMAT, WINDOW};
 use crate::snapshot::find::Found;
 use crate::snapshot::items::each_index;
 use crate::snapshot::{read_at, records};
-use document::{Document, Head};
+use document::{Document, Head, Summary};
 use planner::{Ask, Decisions, IdMap, decide};
 use side::{Looked, Side};
 use steps::Steps;
@@ -188,11 +189,12 @@ impl Restore<'_> {
         Ok(map)
     }
 
-    /// Makes the run of a restore that is decided. Its steps are in the store; nothing has begun. Gives the document back.
+    /// Makes the run of a restore that is decided. Its steps are in the store; nothing has begun. Says what was
+    /// planned; the items of the plan are let go, which may be many.
     ///
     /// # Errors
     /// The store's; `lock.held` when somebody is at work on the target.
-    pub async fn open(&self, prepared: Prepared) -> Result<(ReadyRun, Document)> {
+    pub async fn open(&self, prepared: Prepared) -> Result<(ReadyRun, Summary)> {
         let engine = &self.backup.engine;
         let Prepared { document, steps, before, undoes } = prepared;
         let now = engine.clock.now();
@@ -245,7 +247,10 @@ impl Restore<'_> {
             tags: Vec::new(),
             environments: vec![plan],
         };
-        Ok((self.backup.ready(plan).await?, document))
+        let planned = document.summary;
+        drop(document);
+        process::give_back();
+        Ok((self.backup.ready(plan).await?, planned))
     }
 
     /// Carries a restore out, and returns its record.

@@ -165,7 +165,7 @@ async fn undo_takes_back_what_was_made_and_changed_and_nothing_else() {
         "{:?}",
         undo.document.items
     );
-    let (_, undone) = carry_out(&engine, undo).await.unwrap();
+    let undone = carry_out(&engine, undo).await.unwrap();
     engine.drain().await;
     assert_eq!(two.failures(&undone).await, Vec::<String>::new());
     let after = two.backup("dr").await;
