@@ -34,6 +34,8 @@ const BIG: u64 = 16 * 1024 * 1024;
 const TOGETHER: usize = 100;
 /// What may take longer than a task may: a stream that cannot be cut.
 const LONG: u64 = 1024 * 1024 * 1024;
+/// A schema is not waited for longer: all tables are locked meanwhile.
+const SCHEMA: Duration = Duration::from_secs(10 * 60);
 /// A database is not held longer: what it holds up on the server grows.
 const AT_MOST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -205,12 +207,20 @@ async fn schema(work: &Work, within: &Within, hidden: &[Table]) -> Result<Body> 
         arguments.push(format!("-T{}.{}", identifier(&table.schema), identifier(&table.name)));
     }
     let permit = work.permit().await?;
-    let mut dump = Dump::begin(&work.programs, &within.database, &arguments, permit).await?;
-    if dump.block().await?.is_some() {
-        return Err(unexpected("a schema has no rows"));
-    }
-    let (head, lasting) = dump.head(None, |_| true);
-    Ok(Body::compared(head, lasting))
+    let dumped = async {
+        let mut dump = Dump::begin(&work.programs, &within.database, &arguments, permit).await?;
+        if dump.block().await?.is_some() {
+            return Err(unexpected("a schema has no rows"));
+        }
+        let (head, lasting) = dump.head(None, |_| true);
+        Ok(Body::compared(head, lasting))
+    };
+    // For the definition of a view it waits for the tables behind it, without a limit of its own.
+    tokio::time::timeout(SCHEMA, dumped).await.unwrap_or_else(|_| {
+        let detail = format!("it did not end within {} minutes", SCHEMA.as_secs() / 60);
+        Err(Fault::new(Class::Unavailable, "pg.locked", "dump the schema", detail)
+            .hint("look for who holds a table that a view reads: select * from pg_locks where not granted"))
+    })
 }
 
 async fn add_database(
