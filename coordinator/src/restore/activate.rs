@@ -51,7 +51,8 @@ impl Restore<'_> {
             let (Some(source), Some(target)) = places else { continue };
             let (source, target) = (&from.items[source], &to.items[target]);
             let object = source.documents(store, blueprint).await?.object.unwrap_or_default();
-            let is = target.documents(store, blueprint).await?.object.unwrap_or_default();
+            let documents = target.documents(store, blueprint).await?;
+            let (entry, is) = (documents.entry, documents.object.unwrap_or_default());
             let now_held = blueprint.held(&kind, &is);
             let set: Vec<_> = blueprint
                 .held(&kind, &object)
@@ -68,8 +69,8 @@ impl Restore<'_> {
                 to: Some(value.clone()),
             };
             let changes = set.iter().map(change).collect();
-            decisions.items.push(Planned { changes, ..Planned::on_target(target, Action::Replace) });
-            let step = Step { set, ..on_target(Act::Activate, target)? };
+            decisions.items.push(Planned { changes, ..Planned::on_target(target, &entry, Action::Replace) });
+            let step = Step { set, ..on_target(Act::Activate, target, &entry)? };
             decisions.steps.push(stage(blueprint.layer(&kind)), &kind, None, &step)?;
         }
         Ok(self.prepared(named(&snapshot), now, ask, decisions, blueprint, share))

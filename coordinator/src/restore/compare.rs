@@ -95,8 +95,8 @@ fn change(planned: &Planned) -> Option<Change> {
     let fields = planned.changes.iter().map(turned).filter(|field| field.part != Role::Data).collect();
     Some(Change {
         kind: planned.kind.clone(),
-        name: planned.name.clone(),
-        key: planned.target.clone().unwrap_or_else(|| planned.key.clone()),
+        name: planned.name.to_string(),
+        key: planned.target.clone().unwrap_or_else(|| planned.key.to_string()),
         change,
         old_name: None,
         old_key: None,

@@ -7,12 +7,13 @@
 mod steps;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::format::{Role, canonical_json};
+use lakehold_proto::format::{Entry, Role, canonical_json};
 use lakehold_proto::ids::{Hash, Kind};
-use lakehold_proto::restore::{Crossing, Meant, Pointer};
+use lakehold_proto::restore::{Crossing, Meant, Pointer, Step};
 use lakehold_proto::store::SharedStore;
 use lakehold_worker::source::blueprint::{Blueprint, By, Concern, Point, Renamed};
 use lakehold_worker::source::databricks::FACT_WORKSPACE_ID;
@@ -107,9 +108,9 @@ pub struct Planned {
     /// Its kind.
     pub kind: Kind,
     /// Its name in the snapshot.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its key in the snapshot; of what is taken away, in the target.
-    pub key: String,
+    pub key: Arc<str>,
     /// What is done with it.
     pub action: Action,
     /// Its key in the target, where it is there.
@@ -139,8 +140,8 @@ impl Planned {
     fn new(item: &Held, action: Action) -> Self {
         Self {
             kind: item.kind.clone(),
-            name: item.name().to_owned(),
-            key: item.key().to_owned(),
+            name: Arc::clone(item.name()),
+            key: Arc::clone(item.key()),
             action,
             target: None,
             was: None,
@@ -153,9 +154,9 @@ impl Planned {
     }
 
     /// Something that is done with an item of the target, whatever the snapshot has.
-    pub(super) fn on_target(item: &Held, action: Action) -> Self {
-        let target = Some(item.key().to_owned());
-        Self { target, was: item.entry().content, ..Self::new(item, action) }
+    pub(super) fn on_target(item: &Held, entry: &Entry, action: Action) -> Self {
+        let target = Some(item.key().to_string());
+        Self { target, was: entry.content, ..Self::new(item, action) }
     }
 }
 
@@ -192,7 +193,7 @@ pub async fn decide(
         select,
         matched: vec![None; from.items.len()],
         sure: vec![false; from.items.len()],
-        twins: vec![Vec::new(); from.items.len()],
+        twins: HashMap::new(),
         selected: vec![false; from.items.len()],
         looks: Vec::new(),
         drafts: Spill::new(DRAFTS),
@@ -215,8 +216,8 @@ struct Planner<'a> {
     matched: Vec<Option<usize>>,
     /// Whether it is known to be it by more than its name.
     sure: Vec<bool>,
-    /// Of each item of the source, items of the target that have its natural key.
-    twins: Vec<Vec<usize>>,
+    /// Of an item of the source, other items of the target that have its natural key.
+    twins: HashMap<usize, Vec<usize>>,
     selected: Vec<bool>,
     looks: Vec<Look>,
     /// The steps of those that come, as text, by their number among the looks.
@@ -281,8 +282,8 @@ impl Planner<'_> {
         let mut taken = HashSet::new();
         let crossing = &self.ask.crossing;
         for (number, item) in self.from.items.iter().enumerate() {
-            let mapped = known.get(&(item.kind.clone(), item.key().to_owned())).map(String::as_str);
-            let by_key = if crossing.same { Some(item.key()) } else { mapped };
+            let mapped = known.get(&(item.kind.clone(), item.key().to_string())).map(String::as_str);
+            let by_key = if crossing.same { Some(&**item.key()) } else { mapped };
             let found = by_key.and_then(|key| self.to.keyed(&item.kind, key));
             if let Some(found) = found.filter(|found| taken.insert(*found)) {
                 (self.matched[number], self.sure[number]) = (Some(found), true);
@@ -306,35 +307,53 @@ impl Planner<'_> {
                 self.matched[number] = Some(*one);
                 taken.insert(*one);
             }
-            self.twins[number] =
+            let twins: Vec<_> =
                 there.into_iter().filter(|found| self.matched[number] != Some(*found)).collect();
+            if !twins.is_empty() {
+                self.twins.insert(number, twins);
+            }
         }
     }
 
     /// Looks at each item that is asked for; the steps of those that come are written aside.
     async fn look(&self) -> Result<(Vec<Look>, Spill<(usize, String)>)> {
         let wanted = (0..self.from.items.len()).filter(|&number| self.selected[number]);
-        let looks = futures::stream::iter(wanted.map(|number| self.look_at(number))).buffered(AT_ONCE);
+        let looks = futures::stream::iter(wanted.map(|number| self.look_and_step(number))).buffered(AT_ONCE);
         // There may be very many: room that is doubled would be half as much again.
         let most = self.selected.iter().filter(|selected| **selected).count();
         let (mut found, mut drafts) = (Vec::with_capacity(most), Spill::new(DRAFTS));
         let mut looks = std::pin::pin!(looks);
-        while let Some(mut look) = looks.try_next().await? {
-            if look.planned.action.comes() {
-                let text = serde_json::to_string(&self.step(&mut look)?)
+        while let Some((mut look, step)) = looks.try_next().await? {
+            if let Some(step) = step {
+                let text = serde_json::to_string(&step)
                     .map_err(|e| Fault::new(Class::Bug, "restore.encode", "write down a step", e))?;
                 drafts.push((found.len(), text))?;
             }
+            look.needs.shrink_to_fit();
+            look.firm.shrink_to_fit();
             found.push(look);
         }
         Ok((found, drafts))
     }
 
+    /// Both together: whoever takes the looks from the stream must wait for nothing that another look holds.
+    async fn look_and_step(&self, number: usize) -> Result<(Look, Option<Step>)> {
+        let mut look = self.look_at(number).await?;
+        let step = if look.planned.action.comes() { Some(self.step(&mut look).await?) } else { None };
+        Ok((look, step))
+    }
+
     async fn look_at(&self, number: usize) -> Result<Look> {
         let (item, target) =
             (&self.from.items[number], self.matched[number].map(|found| &self.to.items[found]));
+        let entry = item.entry(self.store).await?;
+        let was = match target {
+            Some(target) => Some(target.entry(self.store).await?),
+            None => None,
+        };
+        let mut look = self.begin(number, &entry, was.as_deref());
         let documents = match item.documents(self.store, self.blueprint).await {
-            Err(fault) if fault.class == Class::Integrity => return Ok(self.hurt(number, &fault)),
+            Err(fault) if fault.class == Class::Integrity => return Ok(hurt(look, &fault)),
             documents => documents?,
         };
         let there = match target {
@@ -343,7 +362,6 @@ impl Planner<'_> {
         };
         let there = there.as_ref().map(|(target, documents)| (*target, documents));
         let seen = documents.seen(&item.kind);
-        let mut look = self.begin(number);
         look.order = documents.object.as_ref().and_then(|object| self.blueprint.order(&item.kind, object));
         if let Some(why) = self.left_alone(number, &documents) {
             (look.planned.action, look.planned.why) = why;
@@ -362,6 +380,7 @@ impl Planner<'_> {
         let access = across(Role::Permissions, &documents.access);
         self.compare(
             &mut look,
+            &entry,
             there,
             [
                 (Role::Object, object.as_ref()),
@@ -377,7 +396,7 @@ impl Planner<'_> {
             Some(_) if self.sure[number] => Action::Replace,
             Some(_) => Action::Adopt,
         };
-        if let Some(gap) = Side::gap(item, Role::Permissions) {
+        if let Some(gap) = Side::gap(&entry, Role::Permissions) {
             look.planned.degraded.push(gap);
         }
         if let Some(plainer) = self.blueprint.plainly(&seen) {
@@ -401,7 +420,7 @@ impl Planner<'_> {
             }
         }
         for role in [Role::Object, Role::Content] {
-            if let Some(gap) = Side::gap(item, role) {
+            if let Some(gap) = Side::gap(&entry, role) {
                 (look.planned.action, look.planned.why) = (Action::Blocked, Some(gap));
             }
         }
@@ -409,10 +428,12 @@ impl Planner<'_> {
             if look.planned.starts && self.ask.no_compute {
                 let why = "it can only be made running, and --no-compute asks for nothing of that sort";
                 (look.planned.action, look.planned.why) = (Action::Left, Some(why.into()));
-            } else if !self.twins[number].is_empty() {
+            } else if let twins = self.twins_of(number)
+                && !twins.is_empty()
+            {
                 let why = format!(
                     "the target has {} of this name, and nothing tells which is it: rename them, or the one in the snapshot's place",
-                    self.twins[number].len()
+                    twins.len()
                 );
                 (look.planned.action, look.planned.why) = (Action::Blocked, Some(why));
             }
@@ -425,15 +446,18 @@ impl Planner<'_> {
         Ok(look)
     }
 
-    fn begin(&self, number: usize) -> Look {
+    fn twins_of(&self, number: usize) -> &[usize] {
+        self.twins.get(&number).map_or(&[], Vec::as_slice)
+    }
+
+    fn begin(&self, number: usize, entry: &Entry, was: Option<&Entry>) -> Look {
         let item = &self.from.items[number];
-        let target = self.matched[number].map(|found| &self.to.items[found]);
         Look {
             item: number,
             planned: Planned {
-                target: target.map(|target| target.key().to_owned()),
-                was: target.and_then(|target| target.entry().content),
-                degraded: item.entry().degraded.clone(),
+                target: was.map(|was| was.key.clone()),
+                was: was.and_then(|was| was.content),
+                degraded: entry.degraded.clone(),
                 ..Planned::new(item, Action::Unchanged)
             },
             pointers: Vec::new(),
@@ -443,15 +467,6 @@ impl Planner<'_> {
             access: false,
             order: None,
         }
-    }
-
-    /// An item whose bytes are damaged in the store.
-    fn hurt(&self, number: usize, fault: &Fault) -> Look {
-        let mut look = self.begin(number);
-        let why =
-            format!("it is hurt in the store: {fault}; `lakehold verify` tells which snapshot has it whole");
-        (look.planned.action, look.planned.why) = (Action::Blocked, Some(why));
-        look
     }
 
     /// Why an item is neither made nor changed, whatever it is.
@@ -515,10 +530,10 @@ impl Planner<'_> {
         }
         if let Some(target) = self.matched[needed].map(|found| &self.to.items[found]) {
             return match by {
-                By::Key => text(&kind, target.key().to_owned()),
+                By::Key => text(&kind, target.key().to_string()),
                 By::Alias => text(&kind, target.alias().unwrap_or_default().to_owned()),
                 By::Place => (Renamed::Same, None),
-                By::Identity if point.principal => text(&kind, target.name().to_owned()),
+                By::Identity if point.principal => text(&kind, target.name().to_string()),
                 By::Identity => text(&kind, self.blueprint.identity_across(&kind, &point.text, crossing)),
             };
         }
@@ -531,7 +546,7 @@ impl Planner<'_> {
                 text(&kind, self.blueprint.identity_across(&kind, &point.text, crossing))
             }
             By::Key | By::Alias if comes => {
-                let key = item.key().to_owned();
+                let key = item.key().to_string();
                 let meant = Meant::Made { key: key.clone(), alias: by == By::Alias };
                 // Nothing of the target has this key: whatever is compared with it differs.
                 (Renamed::Text(format!("\u{0}{key}")), pointer(&kind, meant))
@@ -606,11 +621,12 @@ impl Planner<'_> {
     fn compare(
         &self,
         look: &mut Look,
+        entry: &Entry,
         target: Option<(&Held, &Documents)>,
         parts: [(Role, Option<&Value>); 3],
     ) {
         let item = &self.from.items[look.item];
-        let Some((target, documents)) = target else {
+        let Some((_, documents)) = target else {
             look.body = true;
             look.access = parts[2].1.is_some_and(|access| {
                 !access.is_null() && !self.blueprint.is_granted_anyway(&item.kind, access)
@@ -647,17 +663,17 @@ impl Planner<'_> {
             return;
         }
         let content =
-            |held: &Held| held.entry().part(Role::Content).map(|part| (part.sha256, part.format.clone()));
-        if let Some(wanted) = content(item)
-            && Some(wanted) != content(target)
+            |entry: &Entry| entry.part(Role::Content).map(|part| (part.sha256, part.format.clone()));
+        if let Some(wanted) = content(entry)
+            && Some(wanted) != content(&documents.entry)
         {
             look.body = true;
-            let size = |held: &Held| held.entry().part(Role::Content).map(|part| part.size);
+            let size = |entry: &Entry| entry.part(Role::Content).map(|part| part.size);
             look.planned.changes.push(FieldChange {
                 part: Role::Content,
                 path: String::new(),
-                from: size(target).map(Value::from),
-                to: size(item).map(Value::from),
+                from: size(&documents.entry).map(Value::from),
+                to: size(entry).map(Value::from),
             });
         }
     }
@@ -717,6 +733,14 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// An item whose bytes are damaged in the store.
+fn hurt(mut look: Look, fault: &Fault) -> Look {
+    let why =
+        format!("it is hurt in the store: {fault}; `lakehold verify` tells which snapshot has it whole");
+    (look.planned.action, look.planned.why) = (Action::Blocked, Some(why));
+    look
 }
 
 /// The item that a reference means, and as which of the kinds that it may point to.

@@ -1,25 +1,24 @@
 //! One of the two sides of a comparison across environments: the items of a snapshot, found by key, by natural key, and by
 //! the other ids that references hold.
 //!
-//! There may be very many. Memory holds the indexes as they lie in the store, packed, and some hundred bytes for each item;
-//! entries are unpacked, and bodies read, when they are looked at.
+//! There may be very many. Memory holds what an item is called; its entry and its bodies are read when it is looked at.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
-use bytes::Bytes;
 use futures::TryStreamExt as _;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{Entry, Index, IndexRef, Part, Role};
 use lakehold_proto::ids::{Hash, Kind};
 use lakehold_proto::manifest::Manifest;
-use lakehold_proto::store::{Key, SharedStore, get_hashed};
+use lakehold_proto::store::SharedStore;
 use lakehold_worker::source::blueprint::{Blueprint, By, Seen};
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use crate::snapshot::items::read_part;
-use crate::snapshot::page;
+use crate::snapshot::{index, page};
 
 /// Bodies read from the store at once.
 const READS: usize = 16;
@@ -35,8 +34,8 @@ pub enum Looked {
 }
 
 impl Looked {
-    /// Indexes that stay unpacked. Each may take half a megabyte.
-    const fn unpacked(self) -> usize {
+    /// Indexes that are kept when they were read. Each may take half a megabyte.
+    const fn kept(self) -> usize {
         match self {
             Self::InOrder => 4,
             Self::AnyOrder => 16,
@@ -72,11 +71,10 @@ pub(super) fn id(kind: &Kind, text: &str) -> Id {
 pub struct Held {
     /// Its kind.
     pub kind: Kind,
-    packed: Arc<Packed>,
+    lies: Arc<Lies>,
     at: u32,
-    key: Box<str>,
-    /// Its name, where that is not its key.
-    name: Option<Box<str>>,
+    key: Arc<str>,
+    name: Arc<str>,
     /// Another item of its natural key.
     like: Option<u32>,
     /// Its natural key, where that is not its name.
@@ -85,37 +83,36 @@ pub struct Held {
     alias: Option<Box<str>>,
 }
 
-/// An index as it lies in the store, and unpacked while somebody looks at it.
+/// Where an entry lies: its index, which is read while somebody looks at it.
 #[derive(Debug)]
-struct Packed {
+struct Lies {
     named: IndexRef,
-    bytes: Bytes,
-    unpacked: Mutex<Weak<Index>>,
+    read: Mutex<Weak<Index>>,
     recent: Arc<Recent>,
 }
 
-/// The indexes of a side that were unpacked last, and so stay unpacked.
+/// The indexes of a side that were read last, and so are kept.
 #[derive(Debug)]
 struct Recent {
     most: usize,
-    kept: Mutex<VecDeque<Arc<Index>>>,
+    kept: std::sync::Mutex<VecDeque<Arc<Index>>>,
 }
 
-impl Packed {
-    fn index(&self) -> Arc<Index> {
-        let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = unpacked.upgrade() {
-            return index;
+impl Lies {
+    async fn index(&self, store: &SharedStore) -> Result<Arc<Index>> {
+        // Held while it is read: of many who look at once, one reads.
+        let mut read = self.read.lock().await;
+        if let Some(index) = read.upgrade() {
+            return Ok(index);
         }
-        #[expect(clippy::expect_used, reason = "the same bytes were read as this index when they came in")]
-        let index = Arc::new(self.named.read(&self.bytes).expect("what was read once is read again"));
-        *unpacked = Arc::downgrade(&index);
+        let index = Arc::new(index(&**store, &self.named).await?);
+        *read = Arc::downgrade(&index);
         let mut kept = self.recent.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_back(Arc::clone(&index));
         if kept.len() > self.recent.most {
             kept.pop_front();
         }
-        index
+        Ok(index)
     }
 }
 
@@ -168,24 +165,27 @@ impl Documents {
 }
 
 impl Held {
-    /// Its entry: unpacked for it, so of many items it is asked for in their order.
-    pub fn entry(&self) -> Shown {
-        Shown { index: self.packed.index(), at: self.at as usize }
+    /// Its entry: read for it, so of many items it is asked for in their order.
+    ///
+    /// # Errors
+    /// The store's; `Integrity` when its index is damaged.
+    pub async fn entry(&self, store: &SharedStore) -> Result<Shown> {
+        Ok(Shown { index: self.lies.index(store).await?, at: self.at as usize })
     }
 
     /// Its key.
-    pub fn key(&self) -> &str {
+    pub fn key(&self) -> &Arc<str> {
         &self.key
     }
 
     /// Its name.
-    pub fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or(&self.key)
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// Its natural key.
     pub fn identity(&self) -> &str {
-        self.identity.as_deref().unwrap_or_else(|| self.name())
+        self.identity.as_deref().unwrap_or(&self.name)
     }
 
     /// The other id by which it is referred to.
@@ -198,7 +198,7 @@ impl Held {
     /// # Errors
     /// The store's; `Integrity` when one is damaged.
     pub async fn documents(&self, store: &SharedStore, blueprint: &dyn Blueprint) -> Result<Documents> {
-        let entry = self.entry();
+        let entry = self.entry(store).await?;
         let shown = &entry;
         let document = |role: Role| async move {
             let wanted = role != Role::Content || blueprint.has_document(&self.kind);
@@ -242,24 +242,26 @@ impl Side {
         let most = (manifest.totals().items as usize).min(1 << 20);
         let mut items: Vec<Held> = Vec::with_capacity(most);
         let mut by_key: HashMap<Id, u32> = HashMap::with_capacity(most);
-        let recent = Arc::new(Recent { most: looked.unpacked(), kept: Mutex::default() });
+        let recent = Arc::new(Recent { most: looked.kept(), kept: std::sync::Mutex::default() });
         for named in &manifest.pages {
             for named in page(&**store, named).await?.indexes {
-                let bytes = get_hashed(&**store, &Key::index(named.sha256), named.sha256).await?;
-                let index = named.read(&bytes)?;
+                let read = index(&**store, &named).await?;
                 let kind = named.kind.clone();
-                let (unpacked, recent) = (Mutex::default(), Arc::clone(&recent));
-                let packed = Arc::new(Packed { named, bytes, unpacked, recent });
-                for (at, entry) in index.entries.iter().enumerate() {
-                    let (kind, packed, at) = (kind.clone(), Arc::clone(&packed), at as u32);
+                let lies = Arc::new(Lies { named, read: Mutex::default(), recent: Arc::clone(&recent) });
+                for (at, entry) in read.entries.iter().enumerate() {
                     let place = id(&kind, &entry.key);
-                    let name = (entry.name != entry.key).then(|| entry.name.as_str().into());
-                    let key = entry.key.as_str().into();
-                    let held = Held { kind, packed, at, key, name, like: None, identity: None, alias: None };
+                    let key: Arc<str> = entry.key.as_str().into();
+                    let is_named = entry.name != entry.key;
+                    let name = if is_named { entry.name.as_str().into() } else { Arc::clone(&key) };
+                    let (kind, lies, at) = (kind.clone(), Arc::clone(&lies), at as u32);
+                    let held = Held { kind, lies, at, key, name, like: None, identity: None, alias: None };
                     match by_key.get(&place).map(|known| &mut items[*known as usize]) {
-                        // One that moved while it was listed stands in two shards: what has more of it counts.
-                        Some(known) if known.entry().parts.len() >= entry.parts.len() => {}
-                        Some(known) => *known = held,
+                        Some(known) => {
+                            // One that moved while it was listed stands in two shards: what has more of it counts.
+                            if known.entry(store).await?.parts.len() < entry.parts.len() {
+                                *known = held;
+                            }
+                        }
                         None => {
                             by_key.insert(place, items.len() as u32);
                             items.push(held);
@@ -291,7 +293,7 @@ impl Side {
                 if let Some(alias) = &alias {
                     by_alias.insert(id(&item.kind, alias), number);
                 }
-                item.identity = (identity != item.name()).then(|| identity.into());
+                item.identity = (identity != **item.name()).then(|| identity.into());
                 item.alias = alias.map(Into::into);
             }
         }
@@ -344,8 +346,7 @@ impl Side {
     }
 
     /// The fault of an item of which a side is missing.
-    pub fn gap(item: &Held, role: Role) -> Option<String> {
-        let entry = item.entry();
+    pub fn gap(entry: &Entry, role: Role) -> Option<String> {
         let gap = entry.gaps.iter().find(|gap| gap.role == role)?;
         let last = gap.last_good.map_or_else(
             || "no earlier snapshot has it".to_owned(),
@@ -361,7 +362,7 @@ async fn identify(
     store: &SharedStore,
     blueprint: &dyn Blueprint,
 ) -> Result<(String, Option<String>)> {
-    let entry = item.entry();
+    let entry = item.entry(store).await?;
     let part = entry
         .part(Role::Object)
         .filter(|_| !blueprint.is_named(&item.kind) || blueprint.has_alias(&item.kind));
@@ -401,7 +402,7 @@ mod tests {
             .await
             .unwrap();
         let (kind, keys) = (Kind::named("job"), |found: Vec<usize>| {
-            found.into_iter().map(|number| side.items[number].key().to_owned()).collect::<Vec<_>>()
+            found.into_iter().map(|number| side.items[number].key().to_string()).collect::<Vec<_>>()
         });
         assert_eq!(keys(side.keyed(&kind, "42").into_iter().collect()), ["42"]);
         assert_eq!(side.keyed(&Kind::named("query"), "42"), None);
@@ -423,7 +424,7 @@ mod tests {
         for with_dependencies in [false, true] {
             let ask = Ask { wanted: Wanted { with_dependencies, ..Wanted::default() }, ..Ask::default() };
             let decided = decide(&site.store, blueprint, &from, &to, &ask, &IdMap::new()).await.unwrap();
-            let of = |key: &str| decided.items.iter().find(|item| item.key == key).unwrap();
+            let of = |key: &str| decided.items.iter().find(|item| *item.key == *key).unwrap();
             assert_eq!(of("1").action, Action::Create);
             assert_eq!(of("2").action, Action::Blocked);
             assert!(of("2").why.as_deref().unwrap().contains("no JSON"), "{:?}", of("2"));

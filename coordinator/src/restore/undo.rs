@@ -71,9 +71,10 @@ impl Restore<'_> {
             // Longer names first: what lies in a folder goes before the folder.
             let depth = item.name().matches(['/', '.']).count().min(200) as u16;
             let stage = first + u16::from(u8::MAX - layer) * 201 + (200 - depth);
-            decisions.steps.push(stage, &item.kind, None, &on_target(Act::Delete, item)?)?;
+            let entry = item.entry(store).await?;
+            decisions.steps.push(stage, &item.kind, None, &on_target(Act::Delete, item, &entry)?)?;
             let why = Some("the restore made it".to_owned());
-            decisions.items.push(Planned { why, ..Planned::on_target(item, Action::Delete) });
+            decisions.items.push(Planned { why, ..Planned::on_target(item, &entry, Action::Delete) });
         }
         let prepared = self.prepared(named(&before), now, ask, decisions, blueprint, share);
         Ok(Prepared { undoes: Some(record.snapshot), ..prepared })

@@ -264,7 +264,7 @@ async fn what_is_hurt_in_the_store_is_refused_and_the_rest_comes() {
     let (plan, record) = two.restore(&from, "dr", two.all()).await.unwrap();
     let blocked = with(&plan, Action::Blocked);
     assert_eq!(blocked.len(), 1, "{blocked:?}");
-    assert_eq!(blocked[0].key, job.key);
+    assert_eq!(*blocked[0].key, job.key);
     assert!(blocked[0].why.as_deref().unwrap().contains("hurt in the store"), "{blocked:?}");
     assert_eq!(two.failures(&record).await, Vec::<String>::new());
     assert_eq!(listed(&two.dr.url(0), "/api/2.2/jobs/list?limit=100", "jobs").await.len(), 5);

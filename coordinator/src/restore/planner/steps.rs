@@ -7,14 +7,14 @@ use lakehold_proto::format::{Part, Role};
 use lakehold_proto::outcome::Standing;
 use lakehold_proto::restore::{Act, Meant, Pointer, Step, StepPart};
 
-use super::super::side::Held;
+use super::super::side::{Held, Shown};
 use super::super::stages::{Order, order};
 use super::{Action, Decisions, Look, Planned, Planner};
 use crate::spill::{Sorted, Spill};
 
 impl Planner<'_> {
     pub(super) async fn conclude(mut self) -> Result<Decisions> {
-        let items = self.from.items.iter().map(|item| (&item.kind, item.key(), item.name()));
+        let items = self.from.items.iter().map(|item| (&item.kind, &**item.key(), &**item.name()));
         let mut decisions = Decisions { unmet: self.select.unmet(items), ..Decisions::default() };
         let mut drafts = std::mem::replace(&mut self.drafts, Spill::new(0)).sorted()?;
         let coming = self.looks.iter().enumerate().filter(|(_, look)| look.planned.action.comes());
@@ -70,15 +70,16 @@ impl Planner<'_> {
     }
 
     /// What is done with an item that comes, before it is known when.
-    pub(super) fn step(&self, look: &mut Look) -> Result<Step> {
-        let others = self.twins[look.item].iter().map(|&twin| self.to.items[twin].key().to_owned()).collect();
+    pub(super) async fn step(&self, look: &mut Look) -> Result<Step> {
+        let others =
+            self.twins_of(look.item).iter().map(|&twin| self.to.items[twin].key().to_string()).collect();
         Ok(Step {
             act: Act::Create,
-            key: look.planned.key.clone(),
-            name: look.planned.name.clone(),
+            key: look.planned.key.to_string(),
+            name: look.planned.name.to_string(),
             target: look.planned.target.clone(),
             others,
-            parts: parts(&self.from.items[look.item], |_| true)?,
+            parts: parts(&self.from.items[look.item].entry(self.store).await?, |_| true)?,
             pointers: std::mem::take(&mut look.pointers),
             set: Vec::new(),
         })
@@ -99,7 +100,7 @@ impl Planner<'_> {
             }
             let documents = item.documents(self.store, self.blueprint).await?;
             let seen = documents.seen(&item.kind);
-            let mine = to.probe.identity.id == item.key();
+            let mine = to.probe.identity.id == **item.key();
             if mine
                 || self.blueprint.is_builtin(&seen)
                 || self.blueprint.shared(&seen, &from.probe, &to.probe).is_some()
@@ -107,11 +108,18 @@ impl Planner<'_> {
                 continue;
             }
             let why = Some("the snapshot does not have it".to_owned());
-            decisions.items.push(Planned { why, ..Planned::on_target(item, Action::Delete) });
+            decisions
+                .items
+                .push(Planned { why, ..Planned::on_target(item, &documents.entry, Action::Delete) });
             let layer = self.blueprint.layer(&item.kind).unwrap_or_default();
             // What refers to others goes first.
             let stage = stage + u16::from(u8::MAX - layer);
-            decisions.steps.push(stage, &item.kind, None, &on_target(Act::Delete, item)?)?;
+            decisions.steps.push(
+                stage,
+                &item.kind,
+                None,
+                &on_target(Act::Delete, item, &documents.entry)?,
+            )?;
         }
         Ok(())
     }
@@ -135,15 +143,15 @@ fn draft(drafts: &mut Sorted<(usize, String)>, wanted: usize) -> Result<Step> {
 ///
 /// # Errors
 /// `Integrity` when a frame names no pack.
-pub(in crate::restore) fn on_target(act: Act, item: &Held) -> Result<Step> {
+pub(in crate::restore) fn on_target(act: Act, item: &Held, entry: &Shown) -> Result<Step> {
     Ok(Step {
         act,
-        key: item.key().to_owned(),
-        name: item.name().to_owned(),
-        target: Some(item.key().to_owned()),
+        key: item.key().to_string(),
+        name: item.name().to_string(),
+        target: Some(item.key().to_string()),
         others: Vec::new(),
         // To take it away, the API wants no more than what names it.
-        parts: parts(item, |part| act != Act::Delete || part.role == Role::Object)?,
+        parts: parts(entry, |part| act != Act::Delete || part.role == Role::Object)?,
         pointers: Vec::new(),
         set: Vec::new(),
     })
@@ -160,8 +168,7 @@ fn deferred(pointer: Pointer, waits: &HashSet<&str>) -> Pointer {
 }
 
 /// Where the bytes of an item lie.
-fn parts(item: &Held, wanted: impl Fn(&Part) -> bool) -> Result<Vec<StepPart>> {
-    let entry = item.entry();
+fn parts(entry: &Shown, wanted: impl Fn(&Part) -> bool) -> Result<Vec<StepPart>> {
     let part = |part: &Part| {
         let frames = part.frames.iter().map(|frame| entry.index().locate(frame)).collect::<Result<_>>()?;
         Ok(StepPart {
