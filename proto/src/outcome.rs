@@ -264,7 +264,6 @@ pub struct Figures {
     pub worked_ms: u64,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 const fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -24,6 +24,7 @@ use crate::snapshot::{index, page};
 const READS: usize = 16;
 /// Documents larger than this are no objects of an API.
 const LARGEST: u64 = 64 << 20;
+
 /// In which order the items of a side are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Looked {
@@ -251,8 +252,8 @@ impl Side {
                 for (at, entry) in read.entries.iter().enumerate() {
                     let place = id(&kind, &entry.key);
                     let key: Arc<str> = entry.key.as_str().into();
-                    let is_named = entry.name != entry.key;
-                    let name = if is_named { entry.name.as_str().into() } else { Arc::clone(&key) };
+                    let same = entry.name == entry.key;
+                    let name = if same { Arc::clone(&key) } else { entry.name.as_str().into() };
                     let (kind, lies, at) = (kind.clone(), Arc::clone(&lies), at as u32);
                     let held = Held { kind, lies, at, key, name, like: None, identity: None, alias: None };
                     match by_key.get(&place).map(|known| &mut items[*known as usize]) {

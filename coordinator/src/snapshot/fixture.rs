@@ -26,12 +26,24 @@ pub(crate) struct Seed {
     content: Vec<Vec<u8>>,
     gap: bool,
     swapped: bool,
+    astray: bool,
+    sealed: bool,
 }
 
 impl Seed {
     pub(crate) fn new(kind: &'static str, key: &str, name: &str, object: &str) -> Self {
         let (key, name, object) = (key.into(), name.into(), object.into());
-        Self { kind, key, name, object, content: Vec::new(), gap: false, swapped: false }
+        Self {
+            kind,
+            key,
+            name,
+            object,
+            content: Vec::new(),
+            gap: false,
+            swapped: false,
+            astray: false,
+            sealed: false,
+        }
     }
 
     pub(crate) fn content(mut self, pieces: &[&[u8]]) -> Self {
@@ -42,6 +54,18 @@ impl Seed {
     /// Names the frames of its content in another order than they make the content in.
     pub(crate) fn swapped(mut self) -> Self {
         self.swapped = true;
+        self
+    }
+
+    /// Lets its frames begin where no frame of a pack can.
+    pub(crate) fn astray(mut self) -> Self {
+        self.astray = true;
+        self
+    }
+
+    /// Says of its pack that it is encrypted, in a way that nobody knows yet.
+    pub(crate) fn sealed(mut self) -> Self {
+        self.sealed = true;
         self
     }
 
@@ -101,6 +125,9 @@ impl Site {
             if !seed.content.is_empty() {
                 parts.push(part(&mut pack, Role::Content, &seed.content));
             }
+            if seed.astray {
+                parts.iter_mut().flat_map(|part| &mut part.frames).for_each(|frame| frame.offset = 1);
+            }
             if seed.swapped {
                 parts.iter_mut().for_each(|part| part.frames.reverse());
             }
@@ -117,10 +144,11 @@ impl Site {
             counts.gaps += u64::from(seed.gap);
             counts.bytes += entry.bytes();
             let shard = Shard::under(entry.key.clone());
-            let (index, bytes) =
-                IndexDraft::new(&kind, &kind, &shard, &[PackRef::plain(sealed.hash)], vec![entry])
-                    .and_then(|draft| draft.write())
-                    .unwrap();
+            let cipher = seed.sealed.then(|| "later".to_owned());
+            let pack = PackRef { cipher, ..PackRef::plain(sealed.hash) };
+            let (index, bytes) = IndexDraft::new(&kind, &kind, &shard, &[pack], vec![entry])
+                .and_then(|draft| draft.write())
+                .unwrap();
             self.store.put_new(&Key::index(index.sha256), bytes).await.unwrap();
             refs.push(index);
         }

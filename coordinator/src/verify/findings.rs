@@ -62,6 +62,14 @@ impl Findings {
         self.damage.insert((key, 0), damage);
     }
 
+    /// A part whose frames lie nowhere.
+    pub(super) fn misled(&mut self, part: Hash, index: Hash, fault: &Fault) {
+        let index = Key::index(index);
+        self.hurt.bodies.insert(part);
+        let damage = Damage::of(&index, fault);
+        self.damage.insert((index, self.hurt.bodies.len() as u64), damage);
+    }
+
     /// Takes in the record of one environment.
     ///
     /// # Errors

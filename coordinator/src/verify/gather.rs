@@ -1,11 +1,11 @@
 //! What is to be read, pack by pack: gathered from the indexes, put in order on disk, and written down for the tasks.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::iter::Peekable;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use lakehold_proto::fault::{Class, Result};
+use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{Index, Located, Part};
 use lakehold_proto::ids::{EnvName, Hash, RunId};
 use lakehold_proto::store::{Key, SharedStore};
@@ -14,7 +14,7 @@ use lakehold_proto::verify::{BODY, BodyCheck, FRAME, PACK, PackCheck};
 use serde::{Deserialize, Serialize};
 
 use super::contents::Contents;
-use super::{Tally, finding};
+use super::finding;
 use crate::listed::Listed;
 use crate::snapshot::index;
 use crate::spill::{Sorted, Spill};
@@ -29,8 +29,10 @@ pub(super) struct Gathered {
     pub(super) tasks: BTreeMap<EnvName, (Vec<TaskSpec>, u64)>,
     /// Packs that are not read, and are not there.
     pub(super) lost: Vec<Hash>,
-    /// What cannot be checked.
-    pub(super) notes: Vec<String>,
+    /// Parts that name a frame which lies nowhere: their hash, their index, and why.
+    pub(super) misled: Vec<(Hash, Hash, Fault)>,
+    /// What this program cannot open, and why: of that nothing is known.
+    pub(super) unread: BTreeSet<String>,
 }
 
 /// Which packs a percentage means: those whose hash, salted with the run's id, falls below it. So every pack has its turn,
@@ -80,7 +82,6 @@ pub(super) async fn gather(
 ) -> Result<Gathered> {
     let share = Share::of(run, percent);
     let mut gathered = Gathered::default();
-    let mut odd = Tally::default();
     let mut frames = Spill::new(LINES);
     let mut bodies = Vec::new();
     let mut met = HashSet::new();
@@ -89,13 +90,12 @@ pub(super) async fn gather(
         for named in &named.indexes {
             let read = index(&**store, named).await?;
             for part in read.entries.iter().flat_map(|entry| &entry.parts) {
-                let lying = locate(&read, part, named.sha256, &mut odd)?;
-                let several = lying.len() == part.frames.len() && lying.len() != 1;
+                let Some(lying) = gathered.locate(&read, part, named.sha256)? else { continue };
                 for frame in &lying {
                     let Located { object: pack, offset, length, size, sha256 } = *frame;
                     frames.push(Lying { pack, environment, offset, length, size, sha256 })?;
                 }
-                if several && share.takes(part.sha256) && met.insert(part.sha256) {
+                if lying.len() != 1 && share.takes(part.sha256) && met.insert(part.sha256) {
                     let check = BodyCheck { sha256: part.sha256, frames: lying, index: named.sha256 };
                     listed.push(&part.sha256.to_string(), &check).await?;
                 }
@@ -128,23 +128,21 @@ pub(super) async fn gather(
         tasks.extend(bodies);
         gathered.tasks.insert(environment.clone(), (tasks, packs));
     }
-    gathered.notes.extend(odd.lines());
     Ok(gathered)
 }
 
-/// Where the frames of a part lie; what cannot be told is a note.
-fn locate(read: &Index, part: &Part, named: Hash, odd: &mut Tally) -> Result<Vec<Located>> {
-    let mut located = Vec::new();
-    for frame in &part.frames {
-        match finding(read.locate(frame))? {
-            Ok(frame) => located.push(frame),
+impl Gathered {
+    /// Where the frames of a part lie, where that can be told of all of them.
+    fn locate(&mut self, read: &Index, part: &Part, named: Hash) -> Result<Option<Vec<Located>>> {
+        match finding(part.frames.iter().map(|frame| read.locate(frame)).collect())? {
+            Ok(located) => return Ok(Some(located)),
             Err(fault) if fault.class == Class::Unsupported => {
-                odd.add(format!("not checked: {}", fault.detail));
+                self.unread.insert(format!("{}: {}", Key::index(named), fault.detail));
             }
-            Err(fault) => odd.add(format!("{}: {}", Key::index(named), fault.detail)),
+            Err(fault) => self.misled.push((part.sha256, named, fault)),
         }
+        Ok(None)
     }
-    Ok(located)
 }
 
 /// The next pack with all its frames, each once, and the environment that reads it.

@@ -5,7 +5,7 @@
 //! hash and that of every frame; bodies of several frames are then read as a whole. **Blame**, only if something is hurt:
 //! which items lie there, and which snapshots hold them.
 //!
-//! **After a crash** the tables of contents, a hundredth of the bytes, are read again, and of the packs those whose tasks
+//! **After a crash** the tables of contents (of small items a sixth of the bytes) are read again, and of the packs those whose tasks
 //! did not settle. **Memory** does not grow with the snapshot: what is to be read is put in order on disk. **Errors**:
 //! damage is a finding, not an error; an error is that the store could not be read.
 
@@ -23,7 +23,7 @@ use lakehold_proto::fault::{Class, Fault, FaultRecord, Result};
 use lakehold_proto::ids::{EnvName, Hash, Kind, RunId, SnapshotId, TraceId};
 use lakehold_proto::plan::{EnvPlan, Estimate, PLAN_SCHEMA, Plan, Probe, Selection};
 use lakehold_proto::store::SharedStore;
-use lakehold_proto::task::Verb;
+use lakehold_proto::task::{TaskSpec, Verb};
 use lakehold_proto::verify::Verifying;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -189,7 +189,7 @@ impl Verify<'_> {
         if request.whole_store {
             contents.read_records(store).await?;
         }
-        let mut notes = contents.notes.clone();
+        let mut notes = std::mem::take(&mut contents.notes);
         if request.whole_store {
             // Before the run: what it writes belongs to no snapshot, either.
             notes.extend(stray::notes(store, &contents).await?);
@@ -199,7 +199,8 @@ impl Verify<'_> {
         let gathered = gather(store, run, &contents, request.percent).await?;
         let mut findings = Findings::default();
         gathered.lost.iter().for_each(|pack| findings.lost(*pack));
-        notes.extend(gathered.notes);
+        gathered.misled.iter().for_each(|(part, index, fault)| findings.misled(*part, *index, fault));
+        findings.unread.extend(gathered.unread);
         let resumed = left.is_some();
         let planned = match left {
             Some(plan) => Some(plan),
@@ -215,7 +216,7 @@ impl Verify<'_> {
         run: RunId,
         created: jiff::Timestamp,
         request: &Request,
-        mut tasks: BTreeMap<EnvName, (Vec<lakehold_proto::task::TaskSpec>, u64)>,
+        mut tasks: BTreeMap<EnvName, (Vec<TaskSpec>, u64)>,
     ) -> Plan {
         let wanted = wanted(request);
         let environment = |(environment, verifying): (EnvName, Verifying)| {
@@ -356,19 +357,5 @@ fn finding<T>(result: Result<T>) -> Result<Result<T, Fault>> {
         Err(fault) if matches!(fault.class, Class::Integrity | Class::Unsupported) => Ok(Err(fault)),
         Err(fault) => Err(fault),
         Ok(value) => Ok(Ok(value)),
-    }
-}
-
-/// Counts by a text, for notes that would else repeat.
-#[derive(Debug, Default)]
-struct Tally(BTreeMap<String, u64>);
-
-impl Tally {
-    fn add(&mut self, text: impl Into<String>) {
-        *self.0.entry(text.into()).or_default() += 1;
-    }
-
-    fn lines(self) -> impl Iterator<Item = String> {
-        self.0.into_iter().map(|(text, n)| if n == 1 { text } else { format!("{text} ({n} times)") })
     }
 }

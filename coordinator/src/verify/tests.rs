@@ -173,3 +173,21 @@ async fn what_cannot_be_read_is_not_sound() {
     assert!(found.unread.first().unwrap().starts_with("prod: read packs/"), "{found:?}");
     assert!(found.snapshots.iter().all(|one| !one.sound), "what was not read may be any one's: {found:?}");
 }
+
+#[tokio::test]
+async fn a_frame_that_lies_nowhere_is_damage_and_its_item_is_hurt() {
+    let site = Site::new();
+    let lost = site.snapshot(2, vec![seeds().remove(1).astray()], Made::default()).await;
+    let found = run(&site, 100.0).await;
+    assert_eq!((found.damage.len(), found.items_hurt), (1, 1), "{found:?}");
+    assert!(found.damage[0].object.starts_with("indexes/"), "{found:?}");
+    assert_eq!(found.items[0].snapshots, [lost.manifest.snapshot]);
+}
+
+#[tokio::test]
+async fn what_this_program_cannot_open_is_not_sound() {
+    let site = Site::new();
+    site.snapshot(2, vec![seeds().remove(1).sealed()], Made::default()).await;
+    let found = run(&site, 100.0).await;
+    assert!(!found.sound && found.damage.is_empty() && found.unread.len() == 1, "{found:?}");
+}
