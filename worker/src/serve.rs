@@ -231,11 +231,14 @@ impl Worker {
         if let Err(fault) = &stored {
             error!(%fault, "cannot write an outcome to the store");
         }
-        if let Err(fault) = report(&self.queue, &assignment, nonce, what).await {
-            warn!(%fault, "cannot report an outcome; the next listing will find it");
-        }
-        killpoint("worker.after-report");
-        self.release(&lock, nonce).await;
+        let told = async {
+            if let Err(fault) = report(&self.queue, &assignment, nonce, what).await {
+                warn!(%fault, "cannot report an outcome; the next listing will find it");
+            }
+            killpoint("worker.after-report");
+        };
+        // What the lock was for lies in the store: nobody has to wait for both.
+        tokio::join!(told, self.release(&lock, nonce));
         killpoint("worker.before-acknowledge");
         if let Some(delivery) = delivery {
             settle(delivery).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BucketKey, Feedback, Limit, Locks};
+use super::{BucketKey, Claim, Feedback, Limit, Locks};
 use crate::ids::Nonce;
 
 const LIMIT: Limit = Limit { per_second: 1_000.0, start: 1_000.0, burst: 3 };
@@ -15,6 +15,7 @@ pub async fn all(locks: &dyn Locks) {
     only_the_holder_releases(locks).await;
     a_lock_ends_with_its_time(locks).await;
     a_room_has_so_many_places(locks).await;
+    more_than_there_are_places_take_turns(locks).await;
     a_place_ends_with_its_time(locks).await;
     a_bucket_gives_one_burst_and_then_asks_to_wait(locks).await;
     a_pause_holds_for_everybody(locks).await;
@@ -64,25 +65,42 @@ async fn a_lock_ends_with_its_time(locks: &dyn Locks) {
 }
 
 async fn a_room_has_so_many_places(locks: &dyn Locks) {
-    let (room, mine, yours, late) = (fresh("room"), Nonce::random(), Nonce::random(), Nonce::random());
-    assert!(locks.enter(&room, mine, 2, LONG).await.unwrap());
-    assert!(locks.enter(&room, yours, 2, LONG).await.unwrap());
-    assert!(!locks.enter(&room, late, 2, LONG).await.unwrap());
-    assert!(locks.enter(&room, mine, 1, LONG).await.unwrap(), "who is inside stays");
-    locks.leave(&room, late).await.unwrap();
-    assert!(!locks.enter(&room, late, 2, LONG).await.unwrap());
-    locks.leave(&room, yours).await.unwrap();
-    assert!(locks.enter(&room, late, 2, LONG).await.unwrap());
-    assert!(!locks.enter(&room, yours, 0, LONG).await.unwrap());
+    let (room, mine, yours) = (fresh("room"), Nonce::random(), Nonce::random());
+    assert_eq!(places(locks, &room, mine, 3, 0).await, 3, "all that is wanted, while nobody else is there");
+    assert_eq!(places(locks, &room, yours, 3, 0).await, 1, "what is left of four");
+    assert_eq!(places(locks, &room, mine, 3, 3).await, 2, "half of them, when asked again");
+    assert_eq!(places(locks, &room, yours, 3, 0).await, 1, "what is in use is given up later");
+    assert_eq!(places(locks, &room, mine, 3, 2).await, 2);
+    assert_eq!(places(locks, &room, yours, 3, 1).await, 2);
+    assert_eq!(places(locks, &room, mine, 0, 0).await, 0, "who wants none leaves");
+    assert_eq!(places(locks, &room, yours, 9, 2).await, 4);
+}
+
+async fn more_than_there_are_places_take_turns(locks: &dyn Locks) {
+    let (room, mine, yours) = (fresh("turns"), Nonce::random(), Nonce::random());
+    let one = async |token, in_use| {
+        locks.enter(&room, token, Claim { wanted: 1, in_use }, 1, LONG).await.unwrap() == 1
+    };
+    assert!(one(mine, 0).await);
+    assert!(!one(yours, 0).await);
+    assert!(one(mine, 1).await, "in the midst of a call it goes on");
+    assert!(!one(mine, 0).await, "between two calls the other has its turn");
+    assert!(one(yours, 0).await);
+    assert!(!one(mine, 0).await);
 }
 
 async fn a_place_ends_with_its_time(locks: &dyn Locks) {
     let (room, mine, yours) = (fresh("place"), Nonce::random(), Nonce::random());
-    assert!(locks.enter(&room, mine, 1, Duration::from_millis(30)).await.unwrap());
-    while !locks.enter(&room, yours, 1, LONG).await.unwrap() {
+    let claim = Claim { wanted: 4, in_use: 4 };
+    assert_eq!(locks.enter(&room, mine, claim, 4, Duration::from_millis(30)).await.unwrap(), 4);
+    while places(locks, &room, yours, 4, 0).await < 4 {
         tokio::task::yield_now().await;
     }
-    assert!(!locks.enter(&room, mine, 1, LONG).await.unwrap());
+}
+
+/// How many of four places.
+async fn places(locks: &dyn Locks, room: &str, token: Nonce, wanted: u32, in_use: u32) -> u32 {
+    locks.enter(room, token, Claim { wanted, in_use }, 4, LONG).await.unwrap()
 }
 
 async fn a_bucket_gives_one_burst_and_then_asks_to_wait(locks: &dyn Locks) {

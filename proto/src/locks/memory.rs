@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use super::Locks;
 use super::budget::{Bucket, BucketKey, Feedback, Grant, Limit};
+use super::room::{Claim, Room};
 use crate::clock::{SharedClock, Tick};
 use crate::fault::Result;
 use crate::ids::Nonce;
@@ -22,7 +23,7 @@ pub struct MemoryLocks {
 #[derive(Debug, Default)]
 struct State {
     locks: HashMap<String, (Nonce, Tick)>,
-    rooms: HashMap<String, HashMap<Nonce, Tick>>,
+    rooms: HashMap<String, Room>,
     buckets: HashMap<BucketKey, Bucket>,
 }
 
@@ -62,24 +63,9 @@ impl Locks for MemoryLocks {
         Ok(self.state().locks.get(name).is_some_and(|&(_, until)| until > now))
     }
 
-    async fn enter(&self, room: &str, token: Nonce, places: u32, ttl: Duration) -> Result<bool> {
+    async fn enter(&self, room: &str, token: Nonce, claim: Claim, places: u32, ttl: Duration) -> Result<u32> {
         let now = self.clock.tick();
-        let mut state = self.state();
-        let inside = state.rooms.entry(room.to_owned()).or_default();
-        inside.retain(|_, until| *until > now);
-        if !inside.contains_key(&token) && inside.len() >= places as usize {
-            return Ok(false);
-        }
-        inside.insert(token, now.plus(ttl));
-        Ok(true)
-    }
-
-    async fn leave(&self, room: &str, token: Nonce) -> Result<()> {
-        let mut state = self.state();
-        if let Some(inside) = state.rooms.get_mut(room) {
-            inside.remove(&token);
-        }
-        Ok(())
+        Ok(self.state().rooms.entry(room.to_owned()).or_default().enter(token, claim, places, ttl, now))
     }
 
     async fn take(&self, key: &BucketKey, limit: Limit, wanted: u32) -> Result<Grant> {

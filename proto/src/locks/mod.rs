@@ -8,6 +8,7 @@
 pub mod budget;
 mod memory;
 pub mod redis;
+pub mod room;
 
 #[cfg(any(test, feature = "conformance"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise ends the suite")]
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 
 pub use budget::{Bucket, BucketKey, Feedback, Grant, Limit};
 pub use memory::MemoryLocks;
+pub use room::Claim;
 
 use crate::fault::Result;
 use crate::ids::Nonce;
@@ -39,17 +41,12 @@ pub trait Locks: Send + Sync + std::fmt::Debug {
     /// Whether anybody holds the lock now.
     async fn held(&self, name: &str) -> Result<bool>;
 
-    /// Takes one of the `places` in `room` for `ttl`, unless all are taken; the same `token` again is a renewal, which
-    /// never fails for want of places. This is the cap on calls under way over the whole fleet: a token is a place,
-    /// kept over many calls and renewed well before `ttl` is over, so it costs a small part of a question for each call,
-    /// and the place of a worker that died is free when `ttl` is over.
-    ///
-    /// Returns whether `token` is inside now. Who is not asks again later. There is no queue: whoever has a place
-    /// should leave it after a second or so, or others may never get one.
-    async fn enter(&self, room: &str, token: Nonce, places: u32, ttl: Duration) -> Result<bool>;
-
-    /// Gives the place back if `token` has one; otherwise does nothing.
-    async fn leave(&self, room: &str, token: Nonce) -> Result<()>;
+    /// Tells how many of the `places` in `room` the holder of `token` wants, and answers how many it may use from now on:
+    /// never more than are free, and where they do not suffice for all, an equal part. This is the cap on calls under way
+    /// over the whole fleet: a process takes places for many calls at once, and asks again every second or so while
+    /// it makes any, so it costs a small part of a question for each call. What it has ends `ttl` after it last asked,
+    /// so the places of a process that died or went idle are free then. There is no queue: who got too few asks again.
+    async fn enter(&self, room: &str, token: Nonce, claim: Claim, places: u32, ttl: Duration) -> Result<u32>;
 
     /// Asks the bucket `key` for up to `wanted` permits to call. `limit` is what the bucket starts with when nobody has
     /// used it yet, and its ceiling.

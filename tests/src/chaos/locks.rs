@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use lakehold_proto::clock::SharedClock;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::Nonce;
-use lakehold_proto::locks::{BucketKey, Feedback, Grant, Limit, Locks, MemoryLocks};
+use lakehold_proto::locks::{BucketKey, Claim, Feedback, Grant, Limit, Locks, MemoryLocks};
 
 use super::world::{Life, Service, Trouble};
 
@@ -71,12 +71,8 @@ impl Locks for SimLocks {
         self.ask("look at", name).await?.held(name).await
     }
 
-    async fn enter(&self, room: &str, token: Nonce, places: u32, ttl: Duration) -> Result<bool> {
-        self.ask("enter", room).await?.enter(room, token, places, ttl).await
-    }
-
-    async fn leave(&self, room: &str, token: Nonce) -> Result<()> {
-        self.ask("leave", room).await?.leave(room, token).await
+    async fn enter(&self, room: &str, token: Nonce, claim: Claim, places: u32, ttl: Duration) -> Result<u32> {
+        self.ask("enter", room).await?.enter(room, token, claim, places, ttl).await
     }
 
     async fn take(&self, key: &BucketKey, limit: Limit, wanted: u32) -> Result<Grant> {

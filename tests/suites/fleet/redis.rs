@@ -7,7 +7,7 @@ use lakehold_proto::fault::{Class, Fault};
 use lakehold_proto::ids::Nonce;
 use lakehold_proto::locks::redis::careful::Shared as _;
 use lakehold_proto::locks::redis::{CarefulLocks, Census, RIGHTS, RedisConfig, RedisLocks, RedisTls};
-use lakehold_proto::locks::{BucketKey, Feedback, Limit, Locks, conformance};
+use lakehold_proto::locks::{BucketKey, Claim, Feedback, Limit, Locks, conformance};
 use lakehold_proto::secret::Secret;
 use lakehold_tests::component::certificates::Certificates;
 use lakehold_tests::component::redis::Redis;
@@ -152,8 +152,9 @@ async fn counts_the_workers_that_are_alive() {
     let left: u64 = redis.cli(&["pttl", key]).parse().unwrap();
     assert!(left <= 15_000, "{left} ms until the last worker counts as gone");
     // A place of somebody dead, from before the clock was set back, is not kept for ever either.
-    redis.cli(&["zadd", "lakehold:{fleet}:room:r", "9999999999999", "dead"]);
-    assert!(one.enter("r", Nonce::random(), 1, LONG).await.unwrap());
+    redis.cli(&["hset", "lakehold:{fleet}:room:r", "dead", "1 1 9999999999999"]);
+    let claim = Claim { wanted: 1, in_use: 0 };
+    assert_eq!(one.enter("r", Nonce::random(), claim, 1, LONG).await.unwrap(), 1);
     // News about buckets passes through the one that is careful.
     let (bucket, limit) = (BucketKey::new("w", "f", "read"), Limit { per_second: 9.0, start: 9.0, burst: 2 });
     one.feed(&bucket, limit, Feedback::Throttled(LONG)).await.unwrap();

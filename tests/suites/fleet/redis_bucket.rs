@@ -7,7 +7,7 @@ use std::time::Duration;
 use lakehold_proto::clock::{SharedClock, SystemClock, Tick};
 use lakehold_proto::ids::Nonce;
 use lakehold_proto::locks::redis::CarefulLocks;
-use lakehold_proto::locks::{Bucket, BucketKey, Feedback, Limit, Locks as _};
+use lakehold_proto::locks::{Bucket, BucketKey, Claim, Feedback, Limit, Locks as _};
 use lakehold_tests::component::redis::Redis;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -189,7 +189,8 @@ async fn no_more_than_so_many_are_in_a_room_while_workers_die() {
             let (mut rng, mut inside) = (StdRng::seed_from_u64(number), Vec::new());
             while inside.len() < 8 {
                 let token = Nonce::random();
-                if !locks.enter("r", token, 3, ttl).await.unwrap() {
+                let one = Claim { wanted: 1, in_use: 0 };
+                if locks.enter("r", token, one, 3, ttl).await.unwrap() == 0 {
                     clock.sleep(Duration::from_millis(rng.random_range(5..40))).await;
                     continue;
                 }
@@ -198,7 +199,7 @@ async fn no_more_than_so_many_are_in_a_room_while_workers_die() {
                 inside.push((from, clock.tick()));
                 // One in eight dies with its place, which is free again when its time is over.
                 if rng.random_bool(0.875) {
-                    locks.leave("r", token).await.unwrap();
+                    locks.enter("r", token, Claim::default(), 3, ttl).await.unwrap();
                 }
             }
             inside

@@ -32,7 +32,7 @@ use super::{Census, RedisConfig, RedisLocks};
 use crate::clock::{SharedClock, Tick};
 use crate::fault::{Class, Fault, Result};
 use crate::ids::Nonce;
-use crate::locks::{BucketKey, Feedback, Grant, Limit, Locks, MemoryLocks};
+use crate::locks::{BucketKey, Claim, Feedback, Grant, Limit, Locks, MemoryLocks};
 
 /// What [`CarefulLocks`] needs of the locks of the fleet.
 #[async_trait]
@@ -313,26 +313,14 @@ impl<S: Shared> Locks for CarefulLocks<S> {
         }
     }
 
-    async fn enter(&self, room: &str, token: Nonce, places: u32, ttl: Duration) -> Result<bool> {
-        let together = self.together().await;
-        let ours =
-            if together { places } else { places.min((places / self.state().replicas.count()).max(1)) };
-        if !self.own.enter(room, token, ours, ttl).await? {
-            return Ok(false);
+    async fn enter(&self, room: &str, token: Nonce, claim: Claim, places: u32, ttl: Duration) -> Result<u32> {
+        if self.together().await
+            && let Some(may) = self.unless_lost(self.shared.enter(room, token, claim, places, ttl).await)
+        {
+            return Ok(may);
         }
-        if together && self.unless_lost(self.shared.enter(room, token, places, ttl).await) == Some(false) {
-            self.own.leave(room, token).await?;
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
-    async fn leave(&self, room: &str, token: Nonce) -> Result<()> {
-        self.own.leave(room, token).await?;
-        if self.together().await {
-            self.unless_lost(self.shared.leave(room, token).await);
-        }
-        Ok(())
+        let ours = places.min((places / self.state().replicas.count()).max(1));
+        self.own.enter(room, token, claim, ours, ttl).await
     }
 
     async fn take(&self, key: &BucketKey, limit: Limit, wanted: u32) -> Result<Grant> {

@@ -10,7 +10,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
 use crate::clock::Clock;
-use crate::locks::Bucket;
+use crate::locks::{Bucket, Claim};
 
 const LIMIT: Limit = Limit { per_second: 50.0, start: 50.0, burst: 5 };
 const STEP: u64 = 10;
@@ -95,12 +95,8 @@ impl Locks for Client {
         self.with(|_, _| true)
     }
 
-    async fn enter(&self, _: &str, _: Nonce, _: u32, _: Duration) -> Result<bool> {
-        self.with(|_, _| true)
-    }
-
-    async fn leave(&self, _: &str, _: Nonce) -> Result<()> {
-        self.with(|_, _| ())
+    async fn enter(&self, _: &str, _: Nonce, claim: Claim, _: u32, _: Duration) -> Result<u32> {
+        self.with(|_, _| claim.wanted)
     }
 
     async fn take(&self, key: &BucketKey, limit: Limit, wanted: u32) -> Result<Grant> {
@@ -337,11 +333,12 @@ async fn alone_a_lock_is_ours_and_a_lease_of_others_unknown() {
     assert!(client.held("a").await.unwrap());
     let fault = client.held("b").await.unwrap_err();
     assert_eq!((fault.class, fault.code), (Class::Unavailable, "locks.unreachable"));
-    assert!(client.enter("room", mine, 3, long).await.unwrap());
-    assert!(!client.enter("room", yours, 3, long).await.unwrap(), "half of three places, and at least one");
+    let three = Claim { wanted: 3, in_use: 0 };
+    assert_eq!(client.enter("room", mine, three, 5, long).await.unwrap(), 2, "half of five places");
+    assert_eq!(client.enter("room", yours, three, 5, long).await.unwrap(), 0);
     world.up(false);
     world.run(8.0).await;
     let client = &world.clients[0];
-    assert!(client.enter("room", yours, 3, long).await.unwrap());
+    assert_eq!(client.enter("room", yours, three, 5, long).await.unwrap(), 3);
     assert!(client.held("b").await.unwrap());
 }

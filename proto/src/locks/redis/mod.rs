@@ -59,7 +59,7 @@ use self::careful::{Answer, Shared};
 use self::connect::Connector;
 use self::link::{Link, Twice};
 use self::scripts::Scripts;
-use super::{BucketKey, Feedback, Grant, Limit, Locks};
+use super::{BucketKey, Claim, Feedback, Grant, Limit, Locks};
 use crate::clock::SharedClock;
 use crate::fault::{Class, Fault, Result};
 use crate::ids::Nonce;
@@ -68,7 +68,7 @@ use crate::secret::Secret;
 /// The least rights of an ACL user. `select` is for a database other than 0 alone; before Redis 7 it is `+script` in place
 /// of `+script|load`. On Sentinels, `+sentinel|get-master-addr-by-name` is all.
 pub const RIGHTS: &str = "resetchannels ~lakehold:* -@all +evalsha +script|load +select +time +get +set +del \
-    +hget +hmget +hset +hdel +hgetall +pexpire +pttl +zadd +zrem +zcard +zscore +zremrangebyscore";
+    +hget +hmget +hset +hdel +hgetall +pexpire +pttl";
 
 /// The longest pause that is written down: a `Retry-After` beyond it is a mistake.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
@@ -155,20 +155,6 @@ impl RedisLocks {
         self.link.call(context, Twice::Harmless, &script).await
     }
 
-    async fn room(
-        &self,
-        context: &'static str,
-        verb: &str,
-        room: &str,
-        token: Nonce,
-        places: u32,
-        ttl: u64,
-    ) -> Result<bool> {
-        let mut script = self.scripts.room.prepare_invoke();
-        script.key(self.keys.of("room", room)).arg(verb).arg(token.to_string()).arg(places).arg(ttl);
-        self.link.call(context, Twice::Harmless, &script).await
-    }
-
     fn bucket(&self, key: &BucketKey, limit: Limit, verb: &str, figure: u64) -> ScriptInvocation<'_> {
         let mut script = self.scripts.bucket.prepare_invoke();
         script.key(self.keys.of("rate", key.as_str())).key(self.keys.one("emptied"));
@@ -235,12 +221,11 @@ impl Locks for RedisLocks {
         self.lock("look at a lock", "held", name, "", 0).await
     }
 
-    async fn enter(&self, room: &str, token: Nonce, places: u32, ttl: Duration) -> Result<bool> {
-        self.room("take a place", "enter", room, token, places, millis(ttl)).await
-    }
-
-    async fn leave(&self, room: &str, token: Nonce) -> Result<()> {
-        self.room("give a place back", "leave", room, token, 0, 0).await.map(|_| ())
+    async fn enter(&self, room: &str, token: Nonce, claim: Claim, places: u32, ttl: Duration) -> Result<u32> {
+        let mut script = self.scripts.room.prepare_invoke();
+        script.key(self.keys.of("room", room)).arg(token.to_string()).arg(claim.wanted).arg(claim.in_use);
+        script.arg(places).arg(millis(ttl));
+        self.link.call("take places", Twice::Harmless, &script).await
     }
 
     async fn take(&self, key: &BucketKey, limit: Limit, wanted: u32) -> Result<Grant> {

@@ -1,7 +1,8 @@
-//! Our share of what the workspace allows: permits from the budget that all workers share, and caps on calls under way.
+//! Our share of what the workspace allows: permits from the budget that all workers share, and caps on calls under way, which
+//! they share, too.
 //!
-//! **Ordering**: a call waits for a slot of its family, then for a permit, then for a slot of the process, so that a family
-//! whose rate is used up never holds the slots that others could use. **Batches**: one caller at a time asks for all that
+//! **Ordering**: a call waits for a place of its family, then for a permit, then for one of all places, so that a family
+//! whose rate is used up never holds places that others could use. **Batches**: one caller at a time asks for all that
 //! wait, and lets permits gather for a moment before it asks again, so a remote budget is asked far less than once for each
 //! call. **Cancellation**: a permit whose caller is gone is taken by the next, or given back when it is a second old.
 //! **When the budget cannot be reached**, a bucket of our own goes on at a tenth of the rate; it is said once.
@@ -14,9 +15,9 @@ use std::time::Duration;
 use lakehold_proto::clock::{SharedClock, Tick};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::locks::{Bucket, BucketKey, Feedback, Grant, Limit, SharedLocks};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::families::{Family, Verb};
+use super::room::{Room, Seat};
 use crate::capture::Meter;
 
 /// A permit older than this was meant for a moment that has passed: using it now would be a burst.
@@ -29,7 +30,7 @@ const NEWS: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A budget that was down is asked again after this long.
 const AGAIN: Duration = Duration::from_secs(5);
-/// A call that had its permit but waited longer than this for a slot gives the permit back and waits for another.
+/// A call that had its permit but waited longer than this for a place gives the permit back and waits for another.
 const LATE: Duration = Duration::from_millis(100);
 /// What we allow ourselves of a limit, and at most, while we do not know what others do.
 const ALONE: (f64, f64) = (0.1, 2.0);
@@ -39,21 +40,22 @@ const ALONE: (f64, f64) = (0.1, 2.0);
 pub(super) struct Budget {
     locks: SharedLocks,
     clock: SharedClock,
+    workspace: String,
     share: f64,
     concurrency: u32,
-    all: Arc<Semaphore>,
-    families: Mutex<HashMap<&'static str, Arc<Semaphore>>>,
+    all: Arc<Room>,
+    families: Mutex<HashMap<&'static str, Arc<Room>>>,
     pools: Mutex<HashMap<BucketKey, Arc<Pool>>>,
     /// Whether it was said that the budget cannot be reached.
     alone: AtomicBool,
 }
 
-/// Leave to make one call now. Dropping it frees its slots.
+/// Leave to make one call now. Dropping it frees its places.
 #[derive(Debug)]
 pub(super) struct Leave {
     pool: Arc<Pool>,
-    _family: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
+    _family: Seat,
+    _all: Seat,
 }
 
 /// One bucket, as this client uses it.
@@ -96,15 +98,22 @@ impl Drop for Waiting<'_> {
 }
 
 impl Budget {
-    /// A budget with `share` of every limit and `concurrency` calls under way.
-    pub(super) fn new(locks: SharedLocks, clock: SharedClock, share: f64, concurrency: u32) -> Self {
-        let concurrency = concurrency.max(1);
+    /// A budget for `workspace`, with `share` of every limit and `concurrency` calls under way.
+    pub(super) fn new(
+        locks: SharedLocks,
+        clock: SharedClock,
+        workspace: String,
+        share: f64,
+        concurrency: u32,
+    ) -> Self {
+        let all = Room::new(workspace.clone(), concurrency, Arc::clone(&locks), Arc::clone(&clock));
         Self {
             locks,
             clock,
+            workspace,
             share,
             concurrency,
-            all: Arc::new(Semaphore::new(concurrency as usize)),
+            all,
             families: Mutex::default(),
             pools: Mutex::default(),
             alone: AtomicBool::new(false),
@@ -112,23 +121,20 @@ impl Budget {
     }
 
     /// Waits until one call may be made, and counts the wait.
-    ///
-    /// # Errors
-    /// `Bug` when the client is being torn down.
     pub(super) async fn enter(
         &self,
         family: &'static Family,
         verb: Verb,
         bucket: BucketKey,
         meter: &Meter,
-    ) -> Result<Leave> {
-        let slot = acquire(&self.family(family)).await?;
+    ) -> Leave {
+        let seat = self.family(family).enter().await;
         let pool = self.pool(bucket, family.limit(verb, self.share));
         let began = self.clock.tick();
         self.permit(&pool).await;
         let mut waited = self.clock.tick().since(began);
         let queued = self.clock.tick();
-        let all = acquire(&self.all).await?;
+        let all = self.all.enter().await;
         let pause = pool.hand().paused_until > self.clock.tick();
         if pause || self.clock.tick().since(queued) > LATE {
             // What was allowed then would be a burst now, or a call into a pause.
@@ -140,7 +146,7 @@ impl Budget {
         if waited >= Duration::from_millis(1) {
             meter.waited(family.name, &pool.key, pool.limit, waited);
         }
-        Ok(Leave { pool, _family: slot, _all: all })
+        Leave { pool, _family: seat, _all: all }
     }
 
     /// Tells that the call of `leave` was answered without being throttled.
@@ -274,9 +280,13 @@ impl Budget {
         }
     }
 
-    fn family(&self, family: &'static Family) -> Arc<Semaphore> {
-        let slots = family.concurrency.min(self.concurrency).max(1) as usize;
-        Arc::clone(lock(&self.families).entry(family.name).or_insert_with(|| Arc::new(Semaphore::new(slots))))
+    fn family(&self, family: &'static Family) -> Arc<Room> {
+        let room = || {
+            let (locks, clock) = (Arc::clone(&self.locks), Arc::clone(&self.clock));
+            let places = family.concurrency.min(self.concurrency);
+            Room::new(format!("{}/{}", self.workspace, family.name), places, locks, clock)
+        };
+        Arc::clone(lock(&self.families).entry(family.name).or_insert_with(room))
     }
 
     fn pool(&self, key: BucketKey, limit: Limit) -> Arc<Pool> {
@@ -319,11 +329,6 @@ fn alone(limit: Limit) -> Limit {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn acquire(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
-    let closed = |e| Fault::new(Class::Bug, "http.slots", "wait for a slot", e);
-    Arc::clone(slots).acquire_owned().await.map_err(closed)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use lakehold_proto::clock::Clock;
 use lakehold_proto::ids::Nonce;
-use lakehold_proto::locks::{Locks, MemoryLocks};
+use lakehold_proto::locks::{Claim, Locks, MemoryLocks};
 
 use super::super::families::{PERMISSIONS, SCIM};
 use super::*;
@@ -40,6 +40,7 @@ impl Clock for Jumping {
 struct Counting {
     inner: MemoryLocks,
     takes: AtomicU32,
+    claims: AtomicU32,
     down: AtomicBool,
     unused: AtomicU32,
 }
@@ -58,12 +59,9 @@ impl Locks for Counting {
         self.inner.held(name).await
     }
 
-    async fn enter(&self, room: &str, token: Nonce, places: u32, ttl: Duration) -> Result<bool> {
-        self.inner.enter(room, token, places, ttl).await
-    }
-
-    async fn leave(&self, room: &str, token: Nonce) -> Result<()> {
-        self.inner.leave(room, token).await
+    async fn enter(&self, room: &str, token: Nonce, claim: Claim, places: u32, ttl: Duration) -> Result<u32> {
+        self.claims.fetch_add(1, Relaxed);
+        self.inner.enter(room, token, claim, places, ttl).await
     }
 
     async fn take(&self, key: &BucketKey, limit: Limit, wanted: u32) -> Result<Grant> {
@@ -98,11 +96,17 @@ fn bench() -> Bench {
     let locks = Arc::new(Counting {
         inner: MemoryLocks::new(clock.clone()),
         takes: AtomicU32::new(0),
+        claims: AtomicU32::new(0),
         down: AtomicBool::new(false),
         unused: AtomicU32::new(0),
     });
-    let budget = Arc::new(Budget::new(locks.clone(), clock.clone(), 1.0, 16));
+    let budget = budget(&clock, &locks);
     Bench { clock, locks, budget, meter: Arc::new(Meter::new(Arc::new(Done::default()))) }
+}
+
+/// What one process has of it.
+fn budget(clock: &Arc<Jumping>, locks: &Arc<Counting>) -> Arc<Budget> {
+    Arc::new(Budget::new(locks.clone(), clock.clone(), "w".into(), 1.0, 16))
 }
 
 impl Bench {
@@ -127,7 +131,7 @@ impl Bench {
 }
 
 async fn enter(budget: &Budget, family: &'static Family, meter: &Meter) -> Leave {
-    budget.enter(family, Verb::Read, family.bucket("w", None, Verb::Read), meter).await.unwrap()
+    budget.enter(family, Verb::Read, family.bucket("w", None, Verb::Read), meter).await
 }
 
 #[tokio::test]
@@ -184,4 +188,25 @@ async fn a_family_keeps_to_its_cap() {
     assert!(futures::FutureExt::now_or_never(third).is_none(), "scim allows two at once");
     drop((first, second));
     enter(&bench.budget, &SCIM, &bench.meter).await;
+}
+
+#[tokio::test]
+async fn a_cap_is_kept_by_all_processes_together() {
+    let bench = bench();
+    let other = budget(&bench.clock, &bench.locks);
+    let first = enter(&bench.budget, &SCIM, &bench.meter).await;
+    let second = enter(&other, &SCIM, &bench.meter).await;
+    let mut third = Box::pin(enter(&bench.budget, &SCIM, &bench.meter));
+    for _ in 0..1_000 {
+        assert!(futures::poll!(&mut third).is_pending(), "two are under way");
+        tokio::task::yield_now().await;
+    }
+    drop(second);
+    // The other process is silent now, and what it had ends by itself.
+    let third = third.await;
+    drop((first, third));
+    let asked = bench.locks.claims.load(Relaxed);
+    let took = bench.calls(&PERMISSIONS, 10, 1_000).await;
+    let asked = bench.locks.claims.load(Relaxed) - asked;
+    assert!(asked < 60, "{asked} questions for 1000 calls in {took:?}");
 }

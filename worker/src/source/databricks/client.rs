@@ -104,7 +104,8 @@ impl Client {
             )
         })?;
         let auth = Auth::new(http.clone(), settings.clone(), Arc::clone(&clock));
-        let budget = Budget::new(locks, Arc::clone(&clock), settings.share, settings.concurrency);
+        let workspace = host::scope(&settings.host);
+        let budget = Budget::new(locks, Arc::clone(&clock), workspace, settings.share, settings.concurrency);
         Ok(Self {
             inner: Arc::new(Inner { settings, http, auth, budget, clock, metastore: OnceLock::new() }),
         })
@@ -266,12 +267,9 @@ impl Inner {
         meter: &Meter,
         want: Want,
     ) -> Result<Got, Failure> {
-        let scope = url.host_str().unwrap_or_default();
-        let workspace = url.port().map_or_else(|| scope.to_owned(), |port| format!("{scope}:{port}"));
-        let bucket =
-            request.family.bucket(&workspace, self.metastore.get().map(String::as_str), request.verb);
+        let metastore = self.metastore.get().map(String::as_str);
+        let bucket = request.family.bucket(&host::scope(url), metastore, request.verb);
         let leave = self.budget.enter(request.family, request.verb, bucket, meter).await;
-        let leave = leave.map_err(|fault| Failure { fault, stage: Stage::Final })?;
         meter.called(request.family.name);
         let answer = self.dress(request, url, pass)?.send();
         let answer = answer.await.map_err(|e| body::broken(&request.context(), &e))?;

@@ -56,6 +56,12 @@ pub(super) fn host(typed: &str) -> Result<Host> {
     Ok(Host { url, workspace_id })
 }
 
+/// What the limits of a workspace are counted by: its host, and its port where it is not the usual one.
+pub(super) fn scope(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
 /// Whether an address is this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host_str() {

@@ -21,6 +21,7 @@ mod profile;
 mod request;
 mod restore;
 mod retry;
+mod room;
 mod settings;
 mod source;
 mod work;
