@@ -416,11 +416,13 @@ pub fn next(state: State, event: Event) -> std::result::Result<State, IllegalSte
         {
             Started { epoch, seen: at }
         }
-        (Started { epoch: before, .. }, Event::Started { epoch, at }) if epoch.attempt > before.attempt => {
+        // Of two lives of one attempt, which the broker may have delivered twice, every coordinator counts on the same one.
+        (Started { epoch: before, .. }, Event::Started { epoch, at })
+            if (epoch.attempt, before.nonce) > (before.attempt, epoch.nonce) =>
+        {
             Started { epoch, seen: at }
         }
-        // A late start of an attempt that was given up is a life nobody counts on; and the first life of an attempt counts,
-        // which the broker may have delivered twice.
+        // A late start of an attempt that was given up is a life nobody counts on.
         (_, Event::Started { .. }) => state,
 
         (Started { epoch, .. }, Event::Alive { at }) => Started { epoch, seen: at },
@@ -486,6 +488,21 @@ mod tests {
             let (coarse, fine) = (Bucket::of_key(&key, 4), Bucket::of_key(&key, 8));
             assert!(coarse.overlaps(fine) && fine.overlaps(coarse));
             assert_eq!(fine.index % 4, coarse.index);
+        }
+    }
+
+    #[test]
+    fn of_two_lives_all_count_on_one_whichever_they_hear_of_first() {
+        let (task, at) = (task("", "x").id(), Tick::default());
+        let life = |attempt, nonce| Epoch { task, attempt, nonce: Nonce::numbered(nonce) };
+        let living = |heard: [Epoch; 2]| {
+            let hear = |state, epoch| next(state, Event::Started { epoch, at }).unwrap();
+            heard.into_iter().fold(State::Sent { attempt: 1, at }, hear)
+        };
+        for (counts, other) in [(life(1, 1), life(1, 2)), (life(2, 2), life(1, 1))] {
+            for heard in [[counts, other], [other, counts]] {
+                assert_eq!(living(heard), State::Started { epoch: counts, seen: at });
+            }
         }
     }
 

@@ -444,7 +444,7 @@ impl World {
                     .collect();
                 assert_eq!(
                     chosen.keys().copied().collect::<Vec<_>>(),
-                    run.chosen(),
+                    run.chosen().collect::<Vec<_>>(),
                     "an outcome that counts is nowhere"
                 );
                 let indexes = chosen.values().flat_map(|outcome| &outcome.indexes);

@@ -3,7 +3,7 @@
 //! **Ordering**: pages first, the manifest last; all that it names is in the store. **Twice** is once: the manifest is
 //! created, never overwritten, and whoever comes second adopts the first.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use lakehold_proto::fault::{Class, Fault, Result};
@@ -116,7 +116,7 @@ impl Contents {
         let mut indexes = Spill::new(PLACED);
         let mut unlisted: Vec<_> = run.missing().cloned().collect();
         let mut left_out: BTreeMap<Kind, LeftOut> = BTreeMap::new();
-        let mut met = HashSet::new();
+        let mut met = BTreeSet::new();
         let take = |outcome: Outcome| {
             // An outcome may be in the segments of several coordinators.
             if !run.counts(&outcome) || !met.insert(outcome.task.id()) {
@@ -134,9 +134,8 @@ impl Contents {
         };
         assembly.ledger.each(take).await?;
         unlisted.sort_by(|(a, x), (b, y)| order(a, &x.shard).cmp(&order(b, &y.shard)));
-        let chosen = run.chosen();
         let mut hasher = Sha256::new();
-        chosen.iter().for_each(|outcome| hasher.update(format!("{outcome}\n")));
+        run.chosen().for_each(|outcome| hasher.update(format!("{outcome}\n")));
         let (tasks, _) = run.progress();
         Ok((Self { unlisted, left_out, outcomes: Hash::finish(hasher), tasks: tasks as u64 }, indexes))
     }

@@ -1,14 +1,14 @@
 //! The fold of a run: its state from all the outcomes that lie in the store.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use lakehold_proto::clock::Tick;
 use lakehold_proto::ids::{EnvName, Nonce, TaskId};
 use lakehold_proto::outcome::Outcome;
 use lakehold_proto::task::{Batch, Epoch, Event, IllegalStep, State};
 
-use super::{EnvRun, Tracked};
+use super::{EnvRun, Tracked, life};
 
 /// A delivery of a long task that began, and the batch in which its attempt was sent.
 pub type Start = (Epoch, Batch);
@@ -50,11 +50,10 @@ impl Fold {
         now: Tick,
     ) -> Result<Folding, IllegalStep> {
         run.batches.others.extend(batches);
-        let mut begun: HashMap<TaskId, (u32, Reverse<Nonce>)> = HashMap::new();
+        let mut begun: HashMap<TaskId, BTreeSet<(u32, Reverse<Nonce>)>> = HashMap::new();
         for &(Epoch { task, attempt, nonce }, batch) in starts {
             run.batches.look_into(batch);
-            let last = begun.entry(task).or_insert((attempt, Reverse(nonce)));
-            *last = (attempt, Reverse(nonce)).max(*last);
+            begun.entry(task).or_default().insert((attempt, Reverse(nonce)));
         }
         let roots: Vec<_> = run.tasks.keys().copied().collect();
         let mut folding = Folding { run, best: self.best, begun, early: HashMap::new(), now };
@@ -68,8 +67,8 @@ impl Fold {
 pub struct Folding {
     run: EnvRun,
     best: HashMap<TaskId, Precedence>,
-    /// The last life of each long task.
-    begun: HashMap<TaskId, (u32, Reverse<Nonce>)>,
+    /// The lives of each long task.
+    begun: HashMap<TaskId, BTreeSet<(u32, Reverse<Nonce>)>>,
     /// Outcomes of tasks that nothing has made known yet.
     early: HashMap<TaskId, Vec<Outcome>>,
     now: Tick,
@@ -107,18 +106,22 @@ impl Folding {
 
     /// Of a long task the life that ended well counts, else the last that began; what other lives found is void.
     fn revive(&mut self, id: TaskId) -> Result<(), IllegalStep> {
-        let ended = self.best.get(&id).map(|&(_, attempt, nonce)| (attempt, nonce));
-        let living = ended.or(self.begun.get(&id).map(|&(attempt, Reverse(nonce))| (attempt, nonce)));
-        let (Some((attempt, nonce)), Some(Tracked::Open(open))) = (living, self.run.tasks.get_mut(&id))
-        else {
+        let lives = self.begun.get(&id);
+        let ended = self.best.get(&id).map(|&(_, attempt, nonce)| (attempt, Reverse(nonce)));
+        let living = ended.or(lives.and_then(|lives| lives.last().copied()));
+        let (Some(living), Some(Tracked::Open(open))) = (living, self.run.tasks.get_mut(&id)) else {
             return Ok(());
         };
         if !open.spec.long {
             return Ok(());
         }
-        open.state = State::Pending { attempt, not_before: self.now };
+        let epoch = |(attempt, Reverse(nonce))| Epoch { task: id, attempt, nonce };
+        open.state = State::Pending { attempt: living.0, not_before: self.now };
         self.run.step(id, Event::Send { at: self.now })?;
-        self.run.begin(Epoch { task: id, attempt, nonce }, self.now)
+        self.run.begin(epoch(living), self.now)?;
+        let others = lives.into_iter().flatten().copied().filter(|&one| one != living);
+        self.run.given_up.extend(others.map(|one| life(epoch(one))));
+        Ok(())
     }
 }
 

@@ -43,7 +43,8 @@ pub struct EnvRun {
     verb: Verb,
     trace: TraceId,
     plan: Arc<EnvPlan>,
-    tasks: HashMap<TaskId, Tracked>,
+    /// In order, and in a tree: a table is up to twice as large, and half as much again while it grows.
+    tasks: BTreeMap<TaskId, Tracked>,
     /// How many tasks of each stage are neither settled nor lost.
     open: BTreeMap<u16, usize>,
     /// Tasks that may be sent, by stage, last in first out: a tree is walked depth first, so few of its tasks wait at once.
@@ -115,7 +116,7 @@ impl EnvRun {
             run: plan.run,
             verb: plan.verb,
             trace: plan.trace,
-            tasks: HashMap::new(),
+            tasks: BTreeMap::new(),
             open: BTreeMap::new(),
             ready: BTreeMap::new(),
             later: BTreeSet::new(),
@@ -180,16 +181,13 @@ impl EnvRun {
     }
 
     /// The names of the outcomes that count, in order.
-    pub fn chosen(&self) -> Vec<OutcomeId> {
-        let named = |(&task, tracked): (&TaskId, &Tracked)| match tracked {
+    pub fn chosen(&self) -> impl Iterator<Item = OutcomeId> {
+        self.tasks.iter().filter_map(|(&task, tracked)| match tracked {
             Tracked::Closed(Closed { chosen: Some((attempt, nonce)), .. }) => {
                 Some(OutcomeId { task, attempt: *attempt, nonce: *nonce, interim: None })
             }
             _ => None,
-        };
-        let mut chosen: Vec<_> = self.tasks.iter().filter_map(named).collect();
-        chosen.sort_unstable();
-        chosen
+        })
     }
 
     /// What is missing for tasks that nobody could carry out, with the kinds of these tasks.
@@ -326,16 +324,24 @@ impl EnvRun {
         self.begin(epoch, now)
     }
 
-    /// A life of a long task begins, for what is known here. What was made under the one before is void.
+    /// A life of a long task begins, for what is known here. What was made under the one before is void. A life that does
+    /// not count is given up: it holds the lock, which would look like the lease of the one that does.
     fn begin(&mut self, epoch: Epoch, now: Tick) -> Result<(), IllegalStep> {
         let before = self.opened(epoch.task).map(|open| open.state);
         self.step(epoch.task, Event::Started { epoch, at: now })?;
         let after = self.opened(epoch.task).map(|open| open.state);
-        if let (Some(State::Started { epoch: before, .. }), Some(State::Started { epoch: after, .. })) =
-            (before, after)
-            && before != after
+        let living = match after {
+            Some(State::Started { epoch, .. }) => Some(epoch),
+            _ => None,
+        };
+        if let Some(State::Started { epoch: before, .. }) = before
+            && living != Some(before)
         {
             self.void_below(epoch.task);
+            self.given_up.push(life(before));
+        }
+        if living != Some(epoch) {
+            self.given_up.push(life(epoch));
         }
         Ok(())
     }
@@ -367,8 +373,7 @@ impl EnvRun {
             return Ok(());
         }
         self.void_below(task);
-        let Epoch { attempt, nonce, .. } = epoch;
-        self.given_up.push(OutcomeId { task, attempt, nonce, interim: None });
+        self.given_up.push(life(epoch));
         self.step(task, Event::Silent { at: now })
     }
 
@@ -605,6 +610,11 @@ fn task_of(run: RunId, verb: Verb, plan: &EnvPlan, spec: &TaskSpec, epoch: Optio
         stage: spec.stage,
         epoch,
     }
+}
+
+/// How a delivery of a long task is named.
+fn life(Epoch { task, attempt, nonce }: Epoch) -> OutcomeId {
+    OutcomeId { task, attempt, nonce, interim: None }
 }
 
 /// What a task leaves that nobody could carry out: a gap for all it may have yielded.
