@@ -147,6 +147,36 @@ async fn the_processes_of_a_fleet_write_one_trace_and_workers_tell_how_they_are(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_closes_an_abandoned_run_sends_the_root_of_its_trace() {
+    let (sim, program, collector) = scene().await;
+    let effect = Effect::Delay { ms: 600_000 };
+    let path = Some("/api/2.*/jobs/list".to_owned());
+    let (method, query, workspace) = (None, None, None);
+    let fault = Fault { method, path, query, workspace, nth: 1, times: 1, when: When::Before, effect };
+    sim.add_fault(fault).unwrap();
+    let left = program.start("backup");
+    until("a plan", || program.runs() == 1).await;
+    left.kill();
+    sim.clear_faults();
+    let run = std::fs::read_dir(program.path("store/runs")).unwrap().next().unwrap().unwrap();
+    let plan = run.path().join("plan.json");
+    let mut planned: serde_json::Value = serde_json::from_slice(&std::fs::read(&plan).unwrap()).unwrap();
+    // Nobody goes on with a run of that age.
+    planned["created"] = "2026-01-01T00:00:00Z".into();
+    std::fs::write(&plan, planned.to_string()).unwrap();
+    let ran = program.run("backup -o json").await;
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let spans = collector.spans();
+    let roots: BTreeMap<_, _> =
+        spans.iter().filter(|seen| seen.parent().is_empty()).map(|root| (root.trace(), root)).collect();
+    let traces: BTreeSet<_> = roots.keys().cloned().collect();
+    assert_eq!(traces, BTreeSet::from([trace_of(&planned), trace_of(&ran.json())]));
+    let root = roots[&trace_of(&planned)];
+    assert_eq!(root.span.name, "lakehold backup");
+    assert_eq!(root.attributes["lakehold.run.id"], planned["run"].as_str().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_away_costs_nothing_but_its_spans() {
     let (_sim, program, _collector) = scene().await;
     program.variable("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{}", free_port()));

@@ -20,7 +20,7 @@ use lakehold_proto::manifest::Manifest;
 use lakehold_proto::plan::{BaseRef, EnvPlan, Plan, Probe, Selection};
 use lakehold_proto::store::{DirectoryStore, Key, Put, Store};
 use lakehold_proto::task::Verb;
-use lakehold_proto::telemetry::{Place, Placed as _, root_span};
+use lakehold_proto::telemetry::{Place, Placed as _};
 use lakehold_worker::serve::Sources;
 use lakehold_worker::source::SharedSource;
 use tokio::sync::watch;
@@ -194,10 +194,6 @@ impl Backup {
                     closed = report::close(&*engine.store, &ended) => closed?,
                     () = told_to_stop(stop) => return Ok(()),
                 }
-                let environments = plan.environments.len().to_string();
-                let about =
-                    vec![("lakehold.run.id", plan.run.to_string()), ("lakehold.environments", environments)];
-                root_span(root, plan.verb.root(), plan.created, ended.ended, about);
             }
             Ok(())
         }

@@ -8,8 +8,9 @@ use lakehold_proto::ids::{EnvName, RunId, SnapshotId, TraceId};
 use lakehold_proto::killpoint::killpoint;
 use lakehold_proto::manifest::{Manifest, SnapshotState};
 use lakehold_proto::plan::Plan;
-use lakehold_proto::store::{Key, Store};
+use lakehold_proto::store::{Key, Put, Store};
 use lakehold_proto::task::Verb;
+use lakehold_proto::telemetry::{Place, root_span};
 use serde::{Deserialize, Serialize};
 
 /// The schema name of a [`RunReport`].
@@ -103,7 +104,8 @@ impl From<SnapshotState> for EndState {
     }
 }
 
-/// Writes the report of a run that ended. Somebody else may have done so before: then theirs stands.
+/// Writes the report of a run that ended, and sends the root of its trace, which this ends. Somebody else may have done so
+/// before: then theirs stands, and the root is sent.
 ///
 /// # Errors
 /// The store's.
@@ -111,7 +113,15 @@ pub async fn close(store: &dyn Store, report: &RunReport) -> Result<()> {
     let body = serde_json::to_vec_pretty(report)
         .map_err(|e| Fault::new(Class::Bug, "report.encode", "write a report", e))?;
     killpoint("coordinator.before-report");
-    store.put_new(&Key::report(report.run), body.into()).await.map(|_| ())
+    if store.put_new(&Key::report(report.run), body.into()).await? == Put::Created {
+        let about = vec![
+            ("lakehold.run.id", report.run.to_string()),
+            ("lakehold.environments", report.environments.len().to_string()),
+        ];
+        let root = Place::root_of(report.run, report.trace);
+        root_span(root, report.verb.root(), report.planned, report.ended, about);
+    }
+    Ok(())
 }
 
 /// Closes a run that nobody will finish, as `state` because of `fault`. Environments whose snapshots it did commit keep
