@@ -1,6 +1,7 @@
 """A simulated workspace in a process of its own, and the program under measurement in another."""
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -26,9 +27,12 @@ class Workspace:
     def __init__(self, programs: Path, *flags: str):
         command = [programs / "lakehold-sim", "--listen", "127.0.0.1:0", *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.url = self.process.stdout.readline().strip()
-        if not self.url.startswith("http"):
+        lines = iter(self.process.stdout.readline, "")
+        # A line for each workspace, and then how to sign in.
+        self.urls = [line.strip() for line in itertools.takewhile(lambda line: line.startswith("http"), lines)]
+        if not self.urls:
             raise SystemExit("the simulated workspace did not start")
+        self.url = self.urls[0]
 
     def __enter__(self):
         return self
@@ -46,9 +50,9 @@ class Workspace:
         """Items by kind, as the simulator counts them."""
         return self.ask("/__sim/info")["items"]
 
-    def calls(self) -> dict:
-        """What was asked of it since the last reset."""
-        return self.ask("/__sim/calls")
+    def calls(self, of_all: bool = False) -> dict:
+        """What was asked of it, or of all workspaces, since the last reset."""
+        return self.ask("/__sim/calls" + ("?all=true" if of_all else ""))
 
     def forget_calls(self):
         self.ask("/__sim/calls/reset", "POST")
@@ -80,21 +84,29 @@ class Lakehold:
 
     def run(self, *arguments: str) -> Ended:
         """Runs a command to its end. Its peak of resident memory is the kernel's own mark of it: see `watched`."""
-        ours = {k: v for k, v in os.environ.items() if not k.startswith(("DATABRICKS_", "LAKEHOLD_", "ARM_"))}
-        answer, log = self.folder / "answer.json", self.folder / "log"
         began = time.monotonic()
-        with answer.open("wb") as out, log.open("ab") as err:
-            command = [self.program, "-c", self.config, "-o", "json", *arguments]
-            process = subprocess.Popen(command, stdout=out, stderr=err, env=ours | {"SIM_TOKEN": "sim"})
-            status, peak_mib = watched(process.pid)
+        process = self.begin(*arguments)
+        status, peak_mib = watched(process.pid)
         seconds = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode not in (0, 3):
-            raise SystemExit(f"`lakehold {' '.join(arguments)}` ended with {process.returncode}: see {log}")
-        return Ended(process.returncode, json.loads(answer.read_bytes()), seconds, peak_mib)
+            raise SystemExit(f"`lakehold {' '.join(arguments)}` ended with {process.returncode}: see {self.folder / 'log'}")
+        return Ended(process.returncode, json.loads((self.folder / "answer.json").read_bytes()), seconds, peak_mib)
+
+    def begin(self, *arguments: str) -> subprocess.Popen:
+        """Begins a command, whose answer goes to `answer.json` and whose messages to `log`."""
+        command = [self.program, "-c", self.config, "-o", "json", *arguments]
+        with (self.folder / "answer.json").open("wb") as out, (self.folder / "log").open("ab") as err:
+            return subprocess.Popen(command, stdout=out, stderr=err, env=variables())
 
     def packs(self) -> list[Path]:
         return sorted(self.store.glob("packs/??/*"))
+
+
+def variables() -> dict[str, str]:
+    """Those of this process, without what would change what a program does, and with the token of every workspace."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("DATABRICKS_", "LAKEHOLD_", "ARM_"))}
+    return ours | {"SIM_TOKEN": "sim"}
 
 
 def watched(pid: int) -> tuple[int, float]:

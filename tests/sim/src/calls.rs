@@ -1,6 +1,7 @@
 //! Accounting: every call by family, verb, path template and status, and per second.
 //!
-//! The seconds are what proves a client's rate: a test sums them over any window.
+//! The seconds are what proves a client's rate: a test sums them over any window. A window that begins within a second may
+//! hold more than any whole one, so the most that any did is told, too.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -27,6 +28,8 @@ pub struct CallReport {
     pub calls: Vec<CallCount>,
     /// Calls by second since the simulator started, family and verb.
     pub seconds: Vec<SecondCount>,
+    /// The most calls in any second and in any ten, wherever these begin, by family and verb; throttled ones included.
+    pub peaks: Vec<Peak>,
 }
 
 /// One row of [`CallReport::calls`].
@@ -57,6 +60,19 @@ pub struct SecondCount {
     pub admitted: u64,
     /// Calls answered 429.
     pub throttled: u64,
+}
+
+/// One row of [`CallReport::peaks`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peak {
+    /// API family.
+    pub family: String,
+    /// HTTP verb.
+    pub method: String,
+    /// Most in one second.
+    pub in_one: u64,
+    /// Most in ten seconds.
+    pub in_ten: u64,
 }
 
 impl CallReport {
@@ -92,6 +108,16 @@ impl CallReport {
                 None => self.seconds.push(s),
             }
         }
+        // Each workspace has its own limits: of several the highest counts, not the sum.
+        for p in other.peaks {
+            match self.peaks.iter_mut().find(|q| (&q.family, &q.method) == (&p.family, &p.method)) {
+                Some(q) => {
+                    q.in_one = q.in_one.max(p.in_one);
+                    q.in_ten = q.in_ten.max(p.in_ten);
+                }
+                None => self.peaks.push(p),
+            }
+        }
     }
 }
 
@@ -109,6 +135,8 @@ struct Counters {
     most_in_flight: u64,
     by_route: BTreeMap<(&'static str, String, String, u16), u64>,
     by_second: BTreeMap<(u64, &'static str, String), (u64, u64)>,
+    /// When each call began.
+    began: BTreeMap<(&'static str, String), Vec<Duration>>,
 }
 
 /// One call to be counted.
@@ -147,7 +175,9 @@ impl Calls {
             .or_default() += 1;
         let second =
             c.by_second.entry((call.began.as_secs(), call.family, call.method.to_owned())).or_default();
-        if call.throttled { second.1 += 1 } else { second.0 += 1 }
+        let count = if call.throttled { &mut second.1 } else { &mut second.0 };
+        *count += 1;
+        c.began.entry((call.family, call.method.to_owned())).or_default().push(call.began);
     }
 
     pub(crate) fn report(&self) -> CallReport {
@@ -180,6 +210,16 @@ impl Calls {
                     throttled: *throttled,
                 })
                 .collect(),
+            peaks: c
+                .began
+                .iter()
+                .map(|((family, method), began)| Peak {
+                    family: (*family).to_owned(),
+                    method: method.clone(),
+                    in_one: most_within(Duration::from_secs(1), began),
+                    in_ten: most_within(Duration::from_secs(10), began),
+                })
+                .collect(),
         }
     }
 
@@ -187,5 +227,34 @@ impl Calls {
         let mut c = lock(&self.0);
         let in_flight = c.in_flight;
         *c = Counters { in_flight, ..Counters::default() };
+    }
+}
+
+/// The most of these moments that any span of this length holds.
+fn most_within(span: Duration, moments: &[Duration]) -> u64 {
+    // Calls are written down when they end.
+    let mut moments = moments.to_vec();
+    moments.sort_unstable();
+    let mut first = 0;
+    let within = moments.iter().enumerate().map(|(last, moment)| {
+        while moments[first] + span <= *moment {
+            first += 1;
+        }
+        last - first + 1
+    });
+    within.max().unwrap_or(0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_within_a_span_is_found_wherever_it_begins() {
+        let at = |millis: &[u64]| millis.iter().map(|&ms| Duration::from_millis(ms)).collect::<Vec<_>>();
+        let second = Duration::from_secs(1);
+        assert_eq!(most_within(second, &[]), 0);
+        assert_eq!(most_within(second, &at(&[1_900, 100, 900, 1_100, 1_899])), 3);
+        assert_eq!(most_within(second, &at(&[0, 1_000, 2_000])), 1);
     }
 }

@@ -31,7 +31,7 @@ mod sim;
 mod state;
 mod tree;
 
-pub use calls::{CallCount, CallReport, SecondCount};
+pub use calls::{CallCount, CallReport, Peak, SecondCount};
 pub use clock::Clock;
 pub use errors::Shape;
 pub use faults::{Effect, Fault, When};

@@ -25,7 +25,7 @@ struct Args {
     /// Items in each workspace
     #[arg(long, default_value_t = 500, conflicts_with = "population")]
     items: usize,
-    /// JSON with counts by kind: {"counts": {"job": 10, "notebook": 100}}
+    /// JSON with counts by kind: {"counts": {"job": 10, "notebook": 100}}; or {"each": [...]}, one for each workspace
     #[arg(long, value_name = "FILE")]
     population: Option<PathBuf>,
     /// Hostile names and bodies too

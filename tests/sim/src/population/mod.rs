@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::scim_base;
 use crate::rng::Rng;
-use crate::sim::{Cloud, SimConfig, SimError};
+use crate::sim::{Cloud, SimError};
 use crate::state::{Workspace, World};
 
 /// What a workspace holds besides what a new one has.
@@ -36,6 +36,18 @@ pub enum Population {
     Items(usize),
     /// So many of each kind, by name; kinds not named get none.
     Counts(BTreeMap<String, usize>),
+    /// One for each workspace; the last one also for all that come after it.
+    Each(Vec<Self>),
+}
+
+impl Population {
+    /// What the workspace with this index holds.
+    fn of(&self, index: usize) -> &Self {
+        match self {
+            Self::Each(all) => all.get(index).or(all.last()).map_or(&Self::Empty, |one| one.of(index)),
+            one => one,
+        }
+    }
 }
 
 /// Changes by the users of a workspace, chosen by a seed.
@@ -142,12 +154,11 @@ pub(crate) fn known(name: &str) -> Result<&'static Kind, SimError> {
 
 /// Refuses a population that names an unknown kind.
 pub(crate) fn check(population: &Population) -> Result<(), SimError> {
-    if let Population::Counts(counts) = population {
-        for name in counts.keys() {
-            known(name)?;
-        }
+    match population {
+        Population::Empty | Population::Items(_) => Ok(()),
+        Population::Counts(counts) => counts.keys().try_for_each(|name| known(name).map(|_| ())),
+        Population::Each(all) => all.iter().try_for_each(check),
     }
-    Ok(())
 }
 
 /// Fills one workspace.
@@ -156,13 +167,14 @@ pub(crate) fn populate(world: &World, ws: &Arc<Workspace>) {
     for base in BASES {
         base(&maker);
     }
-    if world.config.hostile && world.config.population != Population::Empty {
+    let population = world.config.population.of(ws.index);
+    if world.config.hostile && *population != Population::Empty {
         for hostile in HOSTILE {
             hostile(&maker);
         }
     }
     for kind in kinds() {
-        for n in 0..count(&world.config, kind) {
+        for n in 0..count(population, world.config.hostile, kind) {
             (kind.create)(&maker, n as u64);
         }
     }
@@ -203,12 +215,12 @@ fn maker<'a>(world: &World, ws: &'a Arc<Workspace>, now_ms: i64) -> Maker<'a> {
     }
 }
 
-fn count(config: &SimConfig, kind: &Kind) -> usize {
-    match &config.population {
-        Population::Empty => 0,
+fn count(population: &Population, hostile: bool, kind: &Kind) -> usize {
+    match population {
+        Population::Empty | Population::Each(_) => 0,
         Population::Items(items) => {
             let least = if *items >= 50 { kind.least } else { kind.least.min(1) };
-            let hostile = if config.hostile { kind.hostile } else { 0 };
+            let hostile = if hostile { kind.hostile } else { 0 };
             (items * kind.share / 10_000).max(least).max(hostile)
         }
         Population::Counts(counts) => counts.get(kind.name).copied().unwrap_or(0),
