@@ -90,24 +90,27 @@ impl DirectoryStore {
             .unwrap_or_else(|e| Err(Fault::new(Class::Bug, "store.thread", "use the store", e)))
     }
 
+    /// Folders are made when they are found missing: that costs a try, once for each, where looking costs one each time.
     fn write_new(&self, key: &Key, body: &[u8], flush: Flush) -> Result<Put> {
         let path = self.path(key);
         let context = || format!("write {key}");
         let cannot = |e: io::Error| unavailable(context(), &path, &e);
-        if path.exists() {
+        // What is large is not written in vain; what need not last is small, and hardly ever there.
+        if flush == Flush::Now && path.exists() {
             return Ok(Put::Existed);
         }
         let incoming = self.root.join(INCOMING);
-        fs::create_dir_all(&incoming).map_err(cannot)?;
         let parent = path.parent().unwrap_or(&self.root);
-        self.create_folders(parent, flush).map_err(cannot)?;
         let draft = Draft(incoming.join(Nonce::random().to_string()));
-        let mut file = OpenOptions::new().create_new(true).write(true).open(&draft.0).map_err(cannot)?;
+        let create = || OpenOptions::new().create_new(true).write(true).open(&draft.0);
+        let made = or_make(create, || fs::create_dir_all(&incoming));
+        let mut file = made.map_err(cannot)?;
         file.write_all(body).map_err(cannot)?;
         if flush == Flush::Now {
             file.sync_all().map_err(cannot)?;
         }
-        match fs::hard_link(&draft.0, &path) {
+        let linked = or_make(|| fs::hard_link(&draft.0, &path), || self.create_folders(parent, flush));
+        match linked {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Put::Existed),
             Err(e) => return Err(cannot(e)),
@@ -207,6 +210,14 @@ impl Flush {
             Self::Now => File::open(folder)?.sync_all(),
             Self::Soon => Ok(()),
         }
+    }
+}
+
+/// Tries again when what it needs is missing and was made.
+fn or_make<T>(work: impl Fn() -> io::Result<T>, make: impl FnOnce() -> io::Result<()>) -> io::Result<T> {
+    match work() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => make().and_then(|()| work()),
+        done => done,
     }
 }
 
