@@ -11,6 +11,7 @@ pub mod plan;
 pub mod restore;
 pub mod running;
 pub mod serve;
+mod shelf;
 pub mod snapshot;
 mod spill;
 pub mod verify;

@@ -29,6 +29,10 @@ pub const POINTS: [&str; 19] = [
 /// The steps that only a restore passes.
 pub const OF_RESTORE: [&str; 2] = ["worker.after-create", "worker.after-made"];
 
+/// The steps that only the restore of a database passes besides.
+pub const OF_DATABASE: [&str; 4] =
+    ["worker.after-load", "worker.after-indexes", "worker.before-swap", "worker.half-swapped"];
+
 #[cfg(feature = "conformance")]
 pub use armed::{during, is_armed, killpoint};
 
@@ -56,7 +60,7 @@ mod armed {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    use super::{OF_RESTORE, POINTS};
+    use super::{OF_DATABASE, OF_RESTORE, POINTS};
 
     /// The step that kills, and how often it may be passed before.
     static ARMED: LazyLock<Option<(String, AtomicU32)>> = LazyLock::new(|| {
@@ -73,7 +77,8 @@ mod armed {
     /// Passes a step; does not return when the process is to die there.
     pub fn killpoint(point: &'static str) {
         let Some((wanted, left)) = &*ARMED else { return };
-        assert!(POINTS.contains(&point) || OF_RESTORE.contains(&point), "{point} is not listed");
+        let listed = [&POINTS[..], &OF_RESTORE, &OF_DATABASE].iter().any(|points| points.contains(&point));
+        assert!(listed, "{point} is not listed");
         if wanted == point && left.fetch_sub(1, Ordering::SeqCst) == 1 {
             let _ = kill_process(getpid(), Signal::KILL);
             // The signal may take a moment, in which nothing more must happen.

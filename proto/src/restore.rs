@@ -58,6 +58,12 @@ pub struct Crossing {
     /// Who brings them back: whoever owns an item whose owner the target does not have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restorer: Option<String>,
+    /// Whether all that comes belongs to the restorer, and to nobody else is granted anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_owner: bool,
+    /// Whether wholes stay beside what is there, to be tried: nothing takes the place of anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside: bool,
     /// What is called otherwise there.
     #[serde(default)]
     pub mapping: Mapping,
@@ -89,6 +95,9 @@ pub struct Mapping {
     /// Beginnings of storage locations, such as `s3://bucket/lake`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub storage: BTreeMap<String, String>,
+    /// Single items, as `KIND/NAME`, by what they are to be called: of kinds that can be.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, String>,
 }
 
 impl Mapping {
@@ -100,6 +109,14 @@ impl Mapping {
         let mapped =
             name.rsplit_once('@').and_then(|(who, domain)| Some((who, self.email_domains.get(domain)?)));
         mapped.map_or_else(|| name.to_owned(), |(who, domain)| format!("{who}@{domain}"))
+    }
+
+    /// What one item is to be called, where that was asked for.
+    pub fn name(&self, kind: &Kind, name: &str) -> Option<&str> {
+        if self.names.is_empty() {
+            return None;
+        }
+        self.names.get(&format!("{kind}/{name}")).map(String::as_str)
     }
 
     /// Where a storage location lies in the target: the longest beginning that is mapped counts, at the border of a folder.
@@ -168,6 +185,23 @@ pub struct Step {
     /// Fields that get these values, whatever the parts say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<(String, serde_json::Value)>,
+    /// Of a whole: how many items come as parts of it. It is complete when all of them are there.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub parts_of_it: u64,
+    /// Of a whole: the plain bytes of these.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub bytes_of_it: u64,
+}
+
+impl Step {
+    /// The plain bytes that it is about.
+    pub fn bytes(&self) -> u64 {
+        self.bytes_of_it + self.parts.iter().map(|part| part.size).sum::<u64>()
+    }
+}
+
+const fn is_none(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a [`Step`] does.

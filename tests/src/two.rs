@@ -8,8 +8,9 @@ use lakehold::backup::Request;
 use lakehold::embedded::Embedded;
 use lakehold::engine::drive::EnvEnd;
 use lakehold::engine::view::RunView;
+use lakehold::restore::decisions::{Action, Planned};
 use lakehold::restore::document::Document;
-use lakehold::restore::planner::{Action, Ask, Planned};
+use lakehold::restore::planner::Ask;
 use lakehold::restore::{self, Prepared, Restore};
 use lakehold::snapshot::find::Found;
 use lakehold::snapshot::{self, read_at};
@@ -143,9 +144,14 @@ pub async fn carry_out(engine: &Embedded, prepared: Prepared) -> Result<Manifest
     restore.carry_out(ready, &RunView::default(), stop).await
 }
 
-/// The items of a plan with one action.
-pub fn with(document: &Document, action: Action) -> Vec<&Planned> {
-    document.items.iter().filter(|item| item.action == action).collect()
+/// The items of a plan.
+pub fn items(document: &Document) -> Vec<Planned> {
+    document.items.iter().collect::<Result<_>>().unwrap()
+}
+
+/// Those with one action.
+pub fn with(document: &Document, action: Action) -> Vec<Planned> {
+    items(document).into_iter().filter(|item| item.action == action).collect()
 }
 
 async fn warehouse_of(sim: &Sim) -> String {

@@ -15,7 +15,7 @@ use crate::serve::Sources;
 use crate::source::blueprint::Blueprint;
 use crate::source::databricks::{self, DatabricksSource};
 use crate::source::postgres::{self, PostgresSource};
-use crate::source::{Comparable, SharedSource};
+use crate::source::{Comparable, SharedSource, ToldIn};
 
 /// How parts of the source with this name, as a manifest has it, are compared: byte for byte where nobody knows it.
 pub fn comparable(source: &str) -> Comparable {
@@ -26,6 +26,14 @@ pub fn comparable(source: &str) -> Comparable {
     }
 }
 
+/// Which parts of the source with this name say what its objects say already.
+pub fn told_in(source: &str) -> ToldIn {
+    match source {
+        postgres::NAME => postgres::told_in,
+        _ => |_, _| &[],
+    }
+}
+
 /// What restore knows of the source with this name.
 ///
 /// # Errors
@@ -33,6 +41,7 @@ pub fn comparable(source: &str) -> Comparable {
 pub fn blueprint(source: &str) -> Result<&'static dyn Blueprint> {
     match source {
         databricks::NAME => Ok(&databricks::Databricks),
+        postgres::NAME => Ok(&postgres::Postgres),
         _ => {
             let detail = format!("this program does not know the source {source:?}");
             Err(Fault::new(Class::Unsupported, "source.unknown", "bring items back", detail))
@@ -73,7 +82,12 @@ impl ConfiguredSources {
                 Ok(Arc::new(source))
             }
             (None, Some(server)) => {
-                Ok(Arc::new(PostgresSource::new(postgres::Settings::from_config(server)?)))
+                let hooks = self
+                    .environments
+                    .iter()
+                    .filter_map(|(name, given)| Some((name.clone(), given.postgres.as_ref()?.hooks.clone())));
+                let settings = postgres::Settings::from_config(server, hooks.collect())?;
+                Ok(Arc::new(PostgresSource::new(settings)))
             }
             (None, None) => {
                 Err(absent("it names no source").hint("give it a databricks: or a postgres: block"))

@@ -45,6 +45,11 @@ pub(super) async fn attend<T>(
 }
 
 impl Attended<'_> {
+    /// Tells when a person wants it to stop.
+    pub(super) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stopped.clone()
+    }
+
     /// Carries something out, and shows how far it is meanwhile.
     pub(super) async fn watch<T>(
         &self,

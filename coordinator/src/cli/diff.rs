@@ -29,8 +29,11 @@ Examples:
   lakehold diff prod@0198c1e2 prod@latest --kind job -o json
   lakehold diff prod@2026-08-01 prod --exit-code && echo nothing changed";
 
-/// Fields that are told of one item; the rest is counted.
+/// Fields that are told of one item; the rest is counted, unless the item was named.
 const FIELDS: usize = 12;
+
+/// Signs of a value that are told.
+const WIDTH: usize = 60;
 
 /// What may be typed behind `diff`.
 #[derive(Clone, Debug, Args)]
@@ -81,7 +84,7 @@ pub(super) async fn run(args: &DiffArgs, context: &Context) -> Result<u8> {
     }
     let differs = found.differs;
     match context.output {
-        Format::Table => print(&text(&found))?,
+        Format::Table => print(&text(&found, if named.is_empty() { FIELDS } else { usize::MAX }))?,
         Format::Name => {
             for change in found.changes.iter().filter(|change| change.change.is_difference()) {
                 let address = format!("{}:{}/{}", found.to.environment, change.kind, change.name);
@@ -115,7 +118,7 @@ async fn snapshot(address: &Address, context: &Context) -> Result<Found> {
     Ok(Found { manifest, hash })
 }
 
-fn text(found: &Diff) -> String {
+fn text(found: &Diff, fields: usize) -> String {
     let side =
         |side: &crate::diff::Side| format!("{}@{} ({})", side.environment, side.snapshot.short(), side.time);
     let mut text = format!("{} -> {}\n", side(&found.from), side(&found.to));
@@ -134,7 +137,7 @@ fn text(found: &Diff) -> String {
     let mut counts = [0_u64; 7];
     for change in &found.changes {
         counts[change.change as usize] += 1;
-        text.push_str(&line(change));
+        text.push_str(&line(change, fields));
     }
     let words = ["added", "changed", "renamed", "recreated", "removed", "unknown", "gap"];
     let told: Vec<_> =
@@ -149,7 +152,7 @@ fn text(found: &Diff) -> String {
     text
 }
 
-fn line(change: &Change) -> String {
+fn line(change: &Change, fields: usize) -> String {
     let name = format!("{}/{}", change.kind, shown(&change.name));
     let mut text = match change.change {
         What::Added => format!("  + {name}\n"),
@@ -166,11 +169,11 @@ fn line(change: &Change) -> String {
             format!("  ~ {name}  made again: key {} -> {}\n", shown(old), shown(&change.key))
         }
     };
-    for field in change.fields.iter().take(FIELDS) {
+    for field in change.fields.iter().take(fields) {
         text.push_str(&format!("      {}\n", field_line(field)));
     }
-    if change.fields.len() > FIELDS {
-        text.push_str(&format!("      … and {} more\n", change.fields.len() - FIELDS));
+    if let Some(more @ 1..) = change.fields.len().checked_sub(fields) {
+        text.push_str(&format!("      … and {more} more: name the item to see them, ENV:{name}\n"));
     }
     for gap in &change.gaps {
         text.push_str(&format!("      {}\n", gap_line(gap)));
@@ -195,17 +198,49 @@ pub(super) fn field_line(field: &FieldChange) -> String {
             |value: &Option<Value>| value.as_ref().map_or_else(|| "none".into(), |n| format!("{n} bytes"));
         return format!("{part}: {} -> {}", size(&field.from), size(&field.to));
     }
-    let value = |value: &Option<Value>| match value {
-        None => "none".to_owned(),
-        Some(value) => shorten(&escaped(&value.to_string())),
+    let value = |value: &Option<Value>| value.as_ref().map(|value| escaped(&value.to_string()).into_owned());
+    let (from, to) = (value(&field.from), value(&field.to));
+    let same = match (&from, &to) {
+        (Some(from), Some(to)) => from.chars().zip(to.chars()).take_while(|(a, b)| a == b).count(),
+        _ => 0,
     };
+    let [from, to] = [from, to].map(|text| text.map_or_else(|| "none".into(), |text| shorten(&text, same)));
     let part = if part == "object" { String::new() } else { format!("{part}: ") };
-    format!("{part}{}: {} -> {}", shown(&field.path), value(&field.from), value(&field.to))
+    format!("{part}{}: {from} -> {to}", shown(&field.path))
 }
 
-fn shorten(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+/// As much of a text as fits. Of two long ones that begin alike it is what is behind that.
+fn shorten(text: &str, same: usize) -> String {
+    let length = text.chars().count();
+    if length <= WIDTH {
+        return text.to_owned();
+    }
+    // A few words before the difference tell where it is.
+    let from = if same + WIDTH / 4 > WIDTH { same.saturating_sub(WIDTH / 4) } else { 0 };
+    let kept: String = text.chars().skip(from).take(WIDTH).collect();
+    let [before, behind] = [from > 0, from + WIDTH < length].map(|cut| if cut { "…" } else { "" });
+    format!("{before}{kept}{behind}")
+}
+
+#[cfg(test)]
+mod tests {
+    use lakehold_proto::format::Role;
+    use serde_json::json;
+
+    use super::*;
+
+    fn line_of(from: &Value, to: &Value) -> String {
+        let (from, to) = (Some(from.clone()), Some(to.clone()));
+        field_line(&FieldChange { part: Role::Object, path: "a.b".into(), from, to })
+    }
+
+    #[test]
+    fn a_difference_is_shown_wherever_it_is() {
+        assert_eq!(line_of(&json!(200), &json!(201)), "a.b: 200 -> 201");
+        let long = "select one, two, three from somewhere where something is so long that it does not fit";
+        let told = line_of(&json!(format!("{long} limit 1")), &json!(format!("{long} limit 2")));
+        assert!(told.contains("limit 1") && told.contains("limit 2") && told.chars().count() < 100, "{told}");
+        let told = line_of(&json!(long), &json!("x"));
+        assert!(told.contains("\"select one") && told.ends_with("… -> \"x\""), "{told}");
     }
 }

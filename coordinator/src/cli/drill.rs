@@ -3,7 +3,7 @@
 use clap::Args;
 use jiff::SignedDuration;
 use lakehold_proto::address::Address;
-use lakehold_proto::fault::Result;
+use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::EnvName;
 use lakehold_proto::restore::Crossing;
 use lakehold_proto::store::identity;
@@ -13,7 +13,7 @@ use super::confirm::Confirmation;
 use super::restore::{of_target, read_mapping_of};
 use super::{Context, exit};
 use crate::output::{Format, age, count, document, print, shown};
-use crate::restore::drill::{Drill, Objectives};
+use crate::restore::drill::{Drill, Objectives, can_be_beside};
 use crate::restore::planner::Ask;
 use crate::restore::{Request, Restore};
 use crate::running::Running;
@@ -23,6 +23,7 @@ Examples:
   lakehold drill prod --to sandbox
   lakehold drill prod --to sandbox --yes -o json        for a timer; the report is kept in the store
   lakehold drill prod --to sandbox --map map.yaml
+  lakehold drill shop                                   databases: restored beside, checked, dropped again
 
 Exit codes: 0 proved; 1 something did not come back as it was, or could not be tried; 6 it did, and an objective
 (rto, rpo) is breached";
@@ -36,9 +37,10 @@ const TOLD: usize = 20;
 pub struct DrillArgs {
     /// The snapshot to try: ENV, ENV@WHEN
     pub from: Address,
-    /// The environment to try it in: things are made there, and taken away again
+    /// The environment to try it in: things are made there, and taken away again. Databases may be tried beside those that they
+    /// are copies of, which is what is done where none is named
     #[arg(long, value_name = "ENV")]
-    pub to: EnvName,
+    pub to: Option<EnvName>,
     /// What is called otherwise in the sandbox (YAML)
     #[arg(long, value_name = "FILE")]
     pub map: Option<std::path::PathBuf>,
@@ -53,12 +55,21 @@ pub struct DrillArgs {
 pub(super) async fn run(args: &DrillArgs, context: &Context) -> Result<u8> {
     let store = identity::open(&*context.store).await?.store;
     let from = context.snapshot(&args.from).await?;
-    let (warehouse, share) = of_target(context, &args.to)?;
+    let to = &match &args.to {
+        Some(to) => to.clone(),
+        None if can_be_beside(&from.manifest) => from.manifest.environment.clone(),
+        None => {
+            let detail = "a workspace is tried in another one, and none is named";
+            return Err(Fault::new(Class::Config, "drill.where", "drill", detail)
+                .hint("name a workspace in which things may be made and taken away again: --to ENV"));
+        }
+    };
+    let (warehouse, share) = of_target(context, to)?;
     let mapping = read_mapping_of(args.map.as_deref())?;
     let configured = &context.settings.config.environments;
-    let protection = configured.get(&args.to).map_or_else(Default::default, |given| given.protection);
-    let what = format!("A drill makes things in {}, and takes them away again.", args.to);
-    args.confirmation.ask(&args.to, protection, &what)?;
+    let protection = configured.get(to).map_or_else(Default::default, |given| given.protection);
+    let what = format!("A drill makes things in {to}, and takes them away again.");
+    args.confirmation.ask(to, protection, &what)?;
     let asked = configured.get(&from.manifest.environment);
     let length = |given: Option<lakehold_proto::config::HumanDuration>| {
         given.and_then(|given| SignedDuration::try_from(given.0).ok())
@@ -73,12 +84,12 @@ pub(super) async fn run(args: &DrillArgs, context: &Context) -> Result<u8> {
         warehouse,
         ..Ask::default()
     };
-    let request = Request { from, target: args.to.clone(), ask, share };
+    let request = Request { from, target: to.clone(), ask, share };
     let running = Running::start(&context.settings.config, context.place(), Some(&store)).await?;
     let report = attend(&running, context, "drill", async |attended| {
         let restore = Restore { backup: &running.backup };
         attended
-            .watch(vec![(args.to.clone(), None)], async |view, stop| {
+            .watch(vec![(to.clone(), None)], async |view, stop| {
                 restore.drill(&request, objectives, view, stop).await
             })
             .await
@@ -116,6 +127,12 @@ fn render(report: &Drill) -> String {
     text +=
         &format!("  restored    {} items, {} steps failed\n", count(planned.changes()), count(report.failed));
     text += &format!("  compared    {} differ\n", count(report.differing));
+    if report.planned.create > 0 && report.checked > 0 {
+        text += &format!("  checked     {} where they were made\n", count(report.checked));
+    }
+    for failure in report.failures.iter().take(TOLD) {
+        text += &format!("    ! {}\n", shown(failure));
+    }
     for difference in report.differences.iter().take(TOLD) {
         text += &format!("    ~ {}\n", shown(difference));
     }

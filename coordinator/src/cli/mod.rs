@@ -17,6 +17,7 @@ mod ls;
 mod restore;
 mod run;
 mod runs;
+mod sandbox;
 mod serve;
 mod show;
 mod snapshots;
@@ -145,6 +146,8 @@ pub enum Command {
     History(history::HistoryArgs),
     /// Prove a snapshot: restore it into a sandbox, compare, clean up
     Drill(drill::DrillArgs),
+    /// Copy a database, run a command on the copy, and tell what it did
+    Sandbox(sandbox::SandboxArgs),
     /// Let go what a passive restore held: schedules, triggers, idle machines, scripts
     Activate(restore::ActivateArgs),
     /// Read snapshots back and check every hash
@@ -193,6 +196,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Restore(args) => restore::run(*args, &Context::load(&global).await?).await,
         Command::History(args) => history::run(&args, &Context::open(&global).await?).await,
         Command::Drill(args) => drill::run(&args, &Context::load(&global).await?).await,
+        Command::Sandbox(args) => sandbox::run(&args, &Context::load(&global).await?).await,
         Command::Activate(args) => restore::activate(&args, &Context::load(&global).await?).await,
         Command::Diff(args) => diff::run(&args, &Context::open(&global).await?).await,
         Command::Verify(args) => verify::run(&args, &Context::open(&global).await?).await,

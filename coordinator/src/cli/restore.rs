@@ -1,30 +1,35 @@
-//! `lakehold restore`: what may be typed; the plan for people; what a restore came to.
+//! `lakehold restore` and `lakehold activate`: what may be typed, and what is done then.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod plan;
+mod report;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use lakehold_proto::address::Address;
 use lakehold_proto::config::{Protection, parse_strictly};
-use lakehold_proto::fault::{Class, Fault, FaultRecord, Result};
-use lakehold_proto::ids::{EnvName, Kind, RunId, SnapshotId};
-use lakehold_proto::manifest::{Manifest, SnapshotState};
+use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::ids::{EnvName, Kind};
+use lakehold_proto::manifest::Manifest;
 use lakehold_proto::restore::{Crossing, Mapping};
 use lakehold_proto::store::{Key, identity};
-use serde::Serialize;
 
 use super::attend::{Attended, attend};
 use super::confirm::Confirmation;
 use super::{Context, exit};
-use crate::output::{Format, age, count, document, name_line, print, say, shown};
-use crate::restore::document::{Document, Summary};
-use crate::restore::planner::{Action, Ask, Planned};
+use crate::output::{Format, document, print, say};
+use crate::restore::document::Document;
+use crate::restore::planner::Ask;
 use crate::restore::select::Wanted;
 use crate::restore::{Prepared, Request, Restore};
 use crate::running::Running;
 use crate::snapshot::find::Found;
-use crate::snapshot::items::each_index;
 use crate::snapshot::{read_at, records};
+use plan::{moved, print_names, render, save, summary_line};
+use report::{Report, tell};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,6 +39,7 @@ Examples:
   lakehold restore apply plan.json                     carries out what was saved, unless dr has moved since
   lakehold restore undo dr                             takes the latest restore into dr back
   lakehold restore prod --to dr --apply --resume       goes on with one that was interrupted
+  lakehold restore shop --to shop --item database/orders --as orders_copy --apply
 
 A mapping says what is called otherwise in the target:
   principals: {ada@old.example: ada@new.example, etl-team: data-team}
@@ -41,14 +47,13 @@ A mapping says what is called otherwise in the target:
   node_types: {i3.xlarge: Standard_DS3_v2}
   instance_profiles: {'arn:aws:iam::1:instance-profile/a': 'arn:aws:iam::2:instance-profile/a'}
   storage: {'s3://lake': 'abfss://lake@account.dfs.core.windows.net'}
+  names: {database/orders: orders_copy}
 
 Exit codes: 0 done, or a plan without shortcomings; 3 some items failed; 4 the plan has degraded or blocked items;
 8 a plan would change something (--exit-code)";
 
 /// Items of one sort that are told; the rest is counted.
 const TOLD: usize = 40;
-/// Fields that are told of one item.
-const FIELDS: usize = 6;
 
 /// What may be typed behind `restore`.
 #[derive(Clone, Debug, Args)]
@@ -78,6 +83,12 @@ pub struct RestoreArgs {
     /// What is called otherwise in the target (YAML)
     #[arg(long, value_name = "FILE")]
     pub map: Option<PathBuf>,
+    /// What the one database or table that --item names is to be called there
+    #[arg(long = "as", value_name = "NAME", requires = "items")]
+    pub called: Option<String>,
+    /// Everything belongs to who restores it, and nothing is granted to anybody (databases)
+    #[arg(long)]
+    pub no_owner: bool,
     /// Leave schedules, triggers and idle machines as they were, where otherwise nothing starts by itself in another workspace
     #[arg(long)]
     pub active: bool,
@@ -230,11 +241,11 @@ async fn plan_and_apply(args: &RestoreArgs, running: &Running, context: &Context
 /// Plans again, and carries out only what was saved.
 async fn apply_saved(path: &Path, applying: &Applying, running: &Running, context: &Context) -> Result<u8> {
     let shown = path.display().to_string();
-    let text = std::fs::read(path).map_err(|e| {
+    let file = File::open(path).map_err(|e| {
         Fault::new(Class::Config, "restore.plan", format!("read {shown}"), e)
             .hint("make it with `lakehold restore … --out FILE`")
     })?;
-    let saved = Document::read(&shown, &text)?;
+    let saved = Document::read(&shown, BufReader::new(file))?;
     let from = &saved.from;
     let key = Key::manifest(&from.environment, &from.time, from.snapshot);
     let (manifest, hash) = read_at(&*context.store, &key).await?;
@@ -247,7 +258,7 @@ async fn apply_saved(path: &Path, applying: &Applying, running: &Running, contex
     attend(running, context, "restore", async |attended| {
         let prepared = looked_at(&attended, &restore, &request).await?;
         if prepared.document.digest != saved.digest {
-            return Err(moved(&saved, &prepared.document));
+            return Err(moved(&saved, &prepared.document)?);
         }
         let applying = Applying { apply: true, ..applying.clone() };
         finish(&attended, &restore, prepared, &applying, false, context).await
@@ -349,8 +360,8 @@ async fn finish(
     let plan = &prepared.document;
     if !applying.apply {
         match context.output {
-            Format::Table => print(&render(plan, false))?,
-            Format::Name => print(&addresses(plan))?,
+            Format::Table => print(&render(plan, false)?)?,
+            Format::Name => print_names(plan)?,
             format => document(format, plan)?,
         }
         return Ok(match plan.summary {
@@ -360,7 +371,7 @@ async fn finish(
         });
     }
     if plan.summary.is_short() && !applying.allow_degraded {
-        say(&render(plan, true));
+        say(&render(plan, true)?);
         let detail = format!("{} degraded and {} blocked items", plan.summary.degraded, plan.summary.blocked);
         say(&format!(
             "not carried out: the plan has {detail}; add --allow-degraded to carry it out without what is blocked"
@@ -376,7 +387,7 @@ async fn finish(
         return Ok(exit::COMPLETE);
     }
     if !context.quiet {
-        say(&render(plan, true));
+        say(&render(plan, true)?);
     }
     let given = context.settings.config.environments.get(&plan.target);
     let mut protection = given.map_or(Protection::Confirm, |given| given.protection);
@@ -395,28 +406,16 @@ async fn finish(
     tell(&Report::of(context, &record, Some(planned)).await?, context.output)
 }
 
-fn moved(saved: &Document, now: &Document) -> Fault {
-    let place = |item: &Planned| (item.kind.clone(), item.key.clone());
-    let before: BTreeMap<_, _> = saved.items.iter().map(|item| (place(item), item)).collect();
-    let differ = |item: &&Planned| before.get(&place(item)).is_none_or(|before| *before != *item);
-    let some: Vec<_> = now
-        .items
-        .iter()
-        .filter(differ)
-        .take(5)
-        .map(|item| format!("{}/{}", item.kind, shown(&item.name)))
-        .collect();
-    let detail = format!(
-        "{} has moved since: {}",
-        saved.target,
-        if some.is_empty() { "items are gone".into() } else { some.join(", ") }
-    );
-    Fault::new(Class::Conflict, "restore.moved", "carry out a saved plan", detail)
-        .hint("plan again, read it, and apply that; nothing was changed")
-}
-
 fn ask_of(args: &RestoreArgs, target: &EnvName, context: &Context) -> Result<Ask> {
-    let mapping = read_mapping_of(args.map.as_deref())?;
+    let mut mapping = read_mapping_of(args.map.as_deref())?;
+    if let Some(called) = &args.called {
+        let [item] = args.items.as_slice() else {
+            let detail = format!("{} items are named", args.items.len());
+            return Err(Fault::new(Class::Config, "restore.as", "read --as", detail)
+                .hint("name one with --item, or write more of them into a mapping's `names:`"));
+        };
+        mapping.names.insert(item.clone(), called.clone());
+    }
     let (warehouse, _) = of_target(context, target)?;
     Ok(Ask {
         wanted: Wanted {
@@ -425,7 +424,7 @@ fn ask_of(args: &RestoreArgs, target: &EnvName, context: &Context) -> Result<Ask
             paths: args.paths.clone(),
             with_dependencies: args.with_dependencies,
         },
-        crossing: Crossing { passive: !args.active, mapping, ..Crossing::default() },
+        crossing: Crossing { passive: !args.active, no_owner: args.no_owner, mapping, ..Crossing::default() },
         shared: args.shared,
         no_compute: args.no_compute,
         delete_extra: args.delete_extra,
@@ -463,205 +462,4 @@ pub(super) fn read_mapping_of(path: Option<&Path>) -> Result<Mapping> {
     let mapping: Mapping = parse_strictly(path, &text)?;
     mapping.check()?;
     Ok(mapping)
-}
-
-fn save(path: &Path, plan: &Document) -> Result<()> {
-    let failed = |e: &dyn std::fmt::Display| {
-        Fault::new(Class::Unavailable, "restore.save", format!("write {}", path.display()), e)
-    };
-    let body = serde_json::to_vec_pretty(plan).map_err(|e| failed(&e))?;
-    std::fs::write(path, body).map_err(|e| failed(&e))?;
-    say(&format!("saved {}: `lakehold restore apply {}` carries it out", path.display(), path.display()));
-    Ok(())
-}
-
-fn addresses(plan: &Document) -> String {
-    let comes = |item: &&Planned| !matches!(item.action, Action::Unchanged | Action::Shared);
-    let line =
-        |item: &Planned| format!("{}\n", name_line(&format!("{}:{}/{}", plan.target, item.kind, item.name)));
-    plan.items.iter().filter(comes).map(line).collect()
-}
-
-/// The plan for people. `short` leaves out fields.
-fn render(plan: &Document, short: bool) -> String {
-    let from = &plan.from;
-    let mut text = format!(
-        "{}@{} ({}) -> {}{}\n",
-        from.environment,
-        from.snapshot.short(),
-        from.time,
-        plan.target,
-        if plan.ask.crossing.passive { ", passive: nothing starts by itself" } else { "" }
-    );
-    let sorts = [
-        (Action::Create, "+"),
-        (Action::Replace, "~"),
-        (Action::Adopt, "~"),
-        (Action::Delete, "-"),
-        (Action::Blocked, "!"),
-        (Action::Left, "?"),
-    ];
-    for (action, sign) in sorts {
-        let items: Vec<_> = plan.items.iter().filter(|item| item.action == action).collect();
-        for item in items.iter().take(TOLD) {
-            text += &format!("  {sign} {}/{}{}\n", item.kind, shown(&item.name), remark(item));
-            for change in item.changes.iter().take(if short { 0 } else { FIELDS }) {
-                text += &format!("      {}\n", super::diff::field_line(change));
-            }
-        }
-        if items.len() > TOLD {
-            text +=
-                &format!("  {sign} … and {} more to {} (all: -o json)\n", items.len() - TOLD, action.word());
-        }
-    }
-    let by_hand: Vec<_> =
-        plan.items.iter().filter(|item| item.action != Action::Blocked && !item.by_hand.is_empty()).collect();
-    if !by_hand.is_empty() {
-        text += "\nA person must see to:\n";
-        for item in by_hand.iter().take(TOLD) {
-            for what in &item.by_hand {
-                text += &format!("  {}/{}: {}\n", item.kind, shown(&item.name), shown(what));
-            }
-        }
-        if by_hand.len() > TOLD {
-            text += &format!("  … and {} more items (all: -o json)\n", by_hand.len() - TOLD);
-        }
-    }
-    let calls: u64 = plan.estimate.calls.values().sum();
-    if calls > 0 {
-        let time = age(jiff::SignedDuration::from_secs(plan.estimate.seconds.ceil() as i64));
-        text +=
-            &format!("\nAbout {} calls, at least {time} at the rates that the API allows.\n", count(calls));
-    }
-    text + &format!("{}\n", summary_line(&plan.summary))
-}
-
-fn remark(item: &Planned) -> String {
-    let mut remarks = Vec::new();
-    if item.action == Action::Adopt {
-        remarks.push("the target has one of this name".to_owned());
-    }
-    remarks.extend(item.why.iter().map(|why| shown(why).into_owned()));
-    remarks.extend(item.degraded.iter().map(|why| format!("degraded: {}", shown(why))));
-    if item.starts && item.action == Action::Create {
-        remarks.push("starts when it is made, and is stopped at once".into());
-    }
-    if remarks.is_empty() { String::new() } else { format!("  {}", remarks.join("; ")) }
-}
-
-/// As Terraform tells it.
-fn summary_line(summary: &Summary) -> String {
-    let Summary { create, replace, adopt, unchanged, shared, left, blocked, delete, degraded, .. } = *summary;
-    let mut told = vec![
-        format!("{} to create", count(create)),
-        format!("{} to replace", count(replace)),
-        format!("{} to adopt", count(adopt)),
-        format!("{} to delete", count(delete)),
-        format!("{} unchanged", count(unchanged)),
-    ];
-    let more = [(shared, "shared"), (left, "left to others"), (degraded, "degraded"), (blocked, "blocked")];
-    told.extend(more.into_iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{} {word}", count(n))));
-    format!("Plan: {}.", told.join(", "))
-}
-
-/// What a restore came to.
-#[derive(Clone, Debug, Serialize)]
-struct Report {
-    schema: &'static str,
-    /// The run.
-    run: RunId,
-    /// Its record.
-    record: SnapshotId,
-    target: EnvName,
-    state: SnapshotState,
-    /// Steps that were carried out.
-    steps: u64,
-    /// Those that failed.
-    failed: u64,
-    /// Seconds from the plan to the record: the measured recovery time.
-    seconds: f64,
-    calls: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    planned: Option<Summary>,
-    failures: Vec<Failure>,
-}
-
-/// One step that failed.
-#[derive(Clone, Debug, Serialize)]
-struct Failure {
-    kind: Kind,
-    name: String,
-    act: String,
-    fault: FaultRecord,
-}
-
-impl Report {
-    async fn of(context: &Context, record: &Manifest, planned: Option<Summary>) -> Result<Self> {
-        let totals = record.totals();
-        let mut failures = Vec::new();
-        each_index(&*context.store, record, &|_| true, |named, index| {
-            for entry in index.entries {
-                let act = entry.key.split_once('/').map_or("", |(act, _)| act);
-                failures.extend(entry.gaps.into_iter().map(|gap| Failure {
-                    kind: named.kind.clone(),
-                    name: entry.name.clone(),
-                    act: act.to_owned(),
-                    fault: gap.fault,
-                }));
-            }
-            Ok(true)
-        })
-        .await?;
-        let took = record.run.committed.duration_since(record.run.planned);
-        Ok(Self {
-            schema: "lakehold.restore/v1",
-            run: record.run.id,
-            record: record.snapshot,
-            target: record.environment.clone(),
-            state: record.state,
-            steps: totals.items,
-            failed: totals.gaps + totals.unlisted,
-            seconds: took.as_secs_f64().max(0.0),
-            calls: record.run.figures.calls_made(),
-            planned,
-            failures,
-        })
-    }
-}
-
-fn tell(report: &Report, output: Format) -> Result<u8> {
-    match output {
-        Format::Table => {
-            let time = age(jiff::SignedDuration::from_secs(report.seconds.round() as i64));
-            let mut text = format!(
-                "restored into {}: {} steps, {} failed, {} calls, in {time}\n",
-                report.target,
-                count(report.steps),
-                count(report.failed),
-                count(report.calls)
-            );
-            for failure in report.failures.iter().take(TOLD) {
-                let Failure { kind, name, act, fault } = failure;
-                text += &format!(
-                    "  ! {act} {kind}/{}: {} [{}]\n",
-                    shown(name),
-                    shown(&fault.message),
-                    fault.code
-                );
-            }
-            if report.failures.len() > TOLD {
-                text += &format!("  … and {} more (all: -o json)\n", report.failures.len() - TOLD);
-            }
-            text += &format!(
-                "{}  record {}; take it back: lakehold restore undo {}\n",
-                report.run,
-                report.record.short(),
-                report.target
-            );
-            print(&text)?;
-        }
-        Format::Name => print(&format!("{}\n", report.record))?,
-        format => document(format, report)?,
-    }
-    Ok(if report.failed > 0 { exit::PARTIAL } else { exit::COMPLETE })
 }

@@ -9,13 +9,13 @@ use lakehold_proto::ids::{Hash, Kind};
 use lakehold_proto::store::SharedStore;
 use serde_json::Value;
 
-use super::fields::{FieldChange, compare};
+use super::fields::{FieldChange, all_unknown, compare};
 use super::{Change, PartUnknown, Sides, What};
 use crate::snapshot::index;
 use crate::snapshot::items::{Item, read_whole};
 
-/// Bodies larger than this are told apart by their hash only.
-const LARGEST_BODY: u64 = 8 * 1024 * 1024;
+/// Bodies larger than this are told apart by their hash only. The schema of ten thousand tables is smaller.
+const LARGEST_BODY: u64 = 64 * 1024 * 1024;
 
 const ROLES: [Role; 4] = [Role::Object, Role::Content, Role::Permissions, Role::Data];
 
@@ -63,8 +63,8 @@ pub(super) async fn compare_kind(
         if before.differs(&after) || before.has_gaps || after.has_gaps {
             let before = item(store, kind, &then, &before).await?;
             let after = item(store, kind, &now, &after).await?;
-            change.fields = fields(store, &before, &after, sides).await?;
             change.gaps = gaps(&before.entry, &after.entry);
+            change.fields = fields(store, &before, &after, sides, &mut change.gaps).await?;
         }
         change.change = match (recreated, renamed, change.fields.is_empty(), change.gaps.is_empty()) {
             (true, ..) => What::Recreated,
@@ -160,7 +160,14 @@ fn pair_by_name(was: &mut Lines, is: &mut Lines, pairs: &mut Vec<(String, Light,
     }
 }
 
-async fn fields(store: &SharedStore, before: &Item, after: &Item, sides: &Sides) -> Result<Vec<FieldChange>> {
+/// What differs; and adds to `gaps` what a document that differs does not know.
+async fn fields(
+    store: &SharedStore,
+    before: &Item,
+    after: &Item,
+    sides: &Sides,
+    gaps: &mut Vec<PartUnknown>,
+) -> Result<Vec<FieldChange>> {
     let mut found = Vec::new();
     for role in ROLES {
         let gap = |item: &Item| item.entry.gaps.iter().any(|gap| gap.role == role);
@@ -179,17 +186,43 @@ async fn fields(store: &SharedStore, before: &Item, after: &Item, sides: &Sides)
         if then.sha256 == now.sha256 || same_rule && then.content() == now.content() {
             continue;
         }
+        if (sides.told_in)(&after.kind, role).iter().any(|field| is_told(&found, field)) {
+            continue;
+        }
         let whole = FieldChange::whole(role, Some(then.size), Some(now.size));
         match documents(store, [(before, then), (after, now)], sides).await? {
             // Of code and files it is enough that they differ, and how long they are.
             Some([a, b]) if matches!(role, Role::Content | Role::Data) => {
                 found.extend((a != b).then_some(whole));
             }
-            Some([a, b]) => compare(role, &a, &b, &mut found),
+            Some([a, b]) => {
+                compare(role, &a, &b, &mut found);
+                gaps.extend(not_known(role, [&a, &b]));
+            }
             None => found.push(whole),
         }
     }
     Ok(found)
+}
+
+/// Whether something differs in a field of the object.
+fn is_told(found: &[FieldChange], field: &str) -> bool {
+    let below =
+        |path: &str| path.strip_prefix(field).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
+    found.iter().any(|change| change.part == Role::Object && below(&change.path))
+}
+
+/// What two documents do not know, if anything.
+fn not_known(part: Role, sides: [&Value; 2]) -> Option<PartUnknown> {
+    let [from, to] = sides.map(|document| {
+        let mut found = Vec::new();
+        all_unknown(String::new(), document, &mut found);
+        let (path, why) = found.first()?;
+        let more = if found.len() > 1 { format!("; and {} more", found.len() - 1) } else { String::new() };
+        let detail = format!("{why}{more}");
+        Some(Fault::new(Class::Unavailable, "item.unknown", format!("tell {path}"), detail).record())
+    });
+    (from.is_some() || to.is_some()).then_some(PartUnknown { part, from, to })
 }
 
 /// What of two JSON parts is compared; nothing when they are no JSON, or large.

@@ -19,8 +19,8 @@ use lakehold_proto::ids::{EnvName, Kind, SnapshotId};
 use lakehold_proto::manifest::{KindReport, Manifest};
 use lakehold_proto::outcome::Standing;
 use lakehold_proto::store::SharedStore;
-use lakehold_worker::configured::comparable;
-use lakehold_worker::source::Comparable;
+use lakehold_worker::configured::{comparable, told_in};
+use lakehold_worker::source::{Comparable, ToldIn};
 use serde::Serialize;
 
 use crate::snapshot::page;
@@ -161,6 +161,7 @@ pub async fn diff(store: &SharedStore, from: &Manifest, to: &Manifest, wanted: &
         unknown: [Unknown::read(&**store, &from.pages).await?, Unknown::read(&**store, &to.pages).await?],
         narrowed: [from, to].map(|manifest| !manifest.selection.paths.is_empty()),
         comparable: [from, to].map(|manifest| comparable(&manifest.source)),
+        told_in: told_in(&to.source),
     };
     let (then, now) = (indexes(store, from).await?, indexes(store, to).await?);
     let (was, is) = (from.by_kind(), to.by_kind());
@@ -220,6 +221,8 @@ struct Sides {
     narrowed: [bool; 2],
     /// What of their parts is compared.
     comparable: [Comparable; 2],
+    /// Which parts say what objects say already.
+    told_in: ToldIn,
 }
 
 async fn indexes(store: &SharedStore, manifest: &Manifest) -> Result<BTreeMap<Kind, Vec<IndexRef>>> {

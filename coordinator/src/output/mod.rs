@@ -49,6 +49,21 @@ pub fn print_bytes(bytes: &[u8]) -> Result<()> {
     done(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
+/// Writes lines to standard output as they come. See [`print()`].
+///
+/// # Errors
+/// See [`print()`]; and those of the lines.
+pub fn print_lines(lines: impl Iterator<Item = Result<String>>) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    for line in lines {
+        let written = writeln!(out, "{}", line?);
+        if written.is_err() {
+            return done(written);
+        }
+    }
+    done(out.flush())
+}
+
 fn done(written: io::Result<()>) -> Result<()> {
     match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {

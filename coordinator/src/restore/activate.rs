@@ -9,9 +9,11 @@ use lakehold_proto::store::Key;
 use lakehold_worker::configured::blueprint;
 use tokio::sync::watch;
 
-use super::planner::{Action, Ask, Decisions, Planned, on_target};
-use super::side::{Looked, Side};
-use super::{Prepared, Restore, became, cross, named};
+use super::decisions::{Action, Decisions, Planned};
+use super::earlier::each_became;
+use super::planner::{Ask, on_target};
+use super::side::Side;
+use super::{Prepared, Restore, cross, named};
 use crate::diff::FieldChange;
 use crate::engine::view::RunView;
 
@@ -41,24 +43,25 @@ impl Restore<'_> {
         let was = &restored.from;
         let snapshot = self.read(&Key::manifest(&was.environment, &was.time, was.snapshot)).await?;
         let now = self.target_now(&record.environment, Vec::new(), view, stop).await?;
-        let from = Side::read(store, snapshot.manifest.clone(), blueprint, Looked::InOrder).await?;
-        let to = Side::read(store, now.manifest.clone(), blueprint, Looked::AnyOrder).await?;
+        let from = Side::read(store, snapshot.manifest.clone(), blueprint).await?;
+        let to = Side::read(store, now.manifest.clone(), blueprint).await?;
         let mut ask = Ask::default();
         cross(&mut ask, &now.manifest, &now.manifest);
-        let mut decisions = Decisions::default();
-        for (kind, key, became) in became(&**store, record).await? {
-            let places = (from.keyed(&kind, &key), to.keyed(&kind, &became));
-            let (Some(source), Some(target)) = places else { continue };
-            let (source, target) = (&from.items[source], &to.items[target]);
+        let mut brought = Vec::new();
+        each_became(&**store, record, |act, kind, key, became| {
+            let places = from.keyed(kind, key).zip(to.keyed(kind, became));
+            brought.extend(places.filter(|_| matches!(act, "create" | "replace")));
+        })
+        .await?;
+        let mut decisions = Decisions::new()?;
+        for (source, target) in brought {
+            let (source, target) = (from.item(source)?, to.item(target)?);
+            let kind = &target.kind;
             let object = source.documents(store, blueprint).await?.object.unwrap_or_default();
-            let documents = target.documents(store, blueprint).await?;
-            let (entry, is) = (documents.entry, documents.object.unwrap_or_default());
-            let now_held = blueprint.held(&kind, &is);
-            let set: Vec<_> = blueprint
-                .held(&kind, &object)
-                .into_iter()
-                .filter(|field| !now_held.contains(field))
-                .collect();
+            let is = target.documents(store, blueprint).await?.object.unwrap_or_default();
+            let now_held = blueprint.held(kind, &is);
+            let set: Vec<_> =
+                blueprint.held(kind, &object).into_iter().filter(|field| !now_held.contains(field)).collect();
             if set.is_empty() {
                 continue;
             }
@@ -69,11 +72,11 @@ impl Restore<'_> {
                 to: Some(value.clone()),
             };
             let changes = set.iter().map(change).collect();
-            decisions.items.push(Planned { changes, ..Planned::on_target(target, &entry, Action::Replace) });
-            let step = Step { set, ..on_target(Act::Activate, target, &entry)? };
-            decisions.steps.push(stage(blueprint.layer(&kind)), &kind, None, &step)?;
+            decisions.items.push(&Planned { changes, ..Planned::on_target(&target, Action::Replace) })?;
+            let step = Step { set, ..on_target(Act::Activate, &target)? };
+            decisions.steps.push(stage(blueprint.layer(kind)), kind, None, &step)?;
         }
-        Ok(self.prepared(named(&snapshot), now, ask, decisions, blueprint, share))
+        self.prepared(named(&snapshot), now, ask, decisions, blueprint, share)
     }
 }
 

@@ -9,16 +9,19 @@ use lakehold_proto::outcome::Standing;
 use lakehold_proto::restore::{Crossing, Mapping};
 use lakehold_proto::store::SharedStore;
 use lakehold_worker::configured::blueprint;
+use lakehold_worker::source::blueprint::Blueprint;
 
-use super::planner::{Action, Ask, IdMap, Planned, decide};
+use super::decisions::{Action, Planned};
+use super::planner::{Ask, IdMap, decide};
 use super::select::Wanted;
-use super::side::{Looked, Side};
+use super::side::Side;
 use super::{cross, is_same_workspace};
 use crate::diff::{Change, DIFF_SCHEMA, Diff, FieldChange, KindUnknown, Side as Told, What};
 
 /// Whether two snapshots are of different workspaces, so that keys mean nothing between them.
 pub fn is_across(from: &Manifest, to: &Manifest) -> bool {
-    from.environment != to.environment && !is_same_workspace(from, to)
+    let has_ids = blueprint(&from.source).is_ok_and(Blueprint::has_ids);
+    has_ids && from.environment != to.environment && !is_same_workspace(from, to)
 }
 
 /// Compares them. What no API brings back, and what appears by itself, is no difference.
@@ -33,10 +36,8 @@ pub async fn across(
     mapping: Mapping,
 ) -> Result<Diff> {
     let blueprint = blueprint(&from.source)?;
-    let sides = (
-        Side::read(store, from.clone(), blueprint, Looked::InOrder).await?,
-        Side::read(store, to.clone(), blueprint, Looked::AnyOrder).await?,
-    );
+    let sides =
+        (Side::read(store, from.clone(), blueprint).await?, Side::read(store, to.clone(), blueprint).await?);
     let mut ask = Ask {
         wanted: Wanted { kinds: kinds.to_vec(), ..Wanted::default() },
         crossing: Crossing { mapping, ..Crossing::default() },
@@ -48,7 +49,10 @@ pub async fn across(
     };
     cross(&mut ask, from, to);
     let decided = decide(store, blueprint, &sides.0, &sides.1, &ask, &IdMap::new()).await?;
-    let changes: Vec<_> = decided.items.iter().filter_map(change).collect();
+    let mut changes = Vec::new();
+    for item in decided.items.sorted()?.iter() {
+        changes.extend(change(item?));
+    }
     let standing =
         |manifest: &Manifest, kind: &Kind| manifest.by_kind().get(kind).map(|report| report.standing);
     let unknown = |kind: &Kind| {
@@ -76,7 +80,7 @@ pub async fn across(
 }
 
 /// What a decision says of a difference, seen from the other side.
-fn change(planned: &Planned) -> Option<Change> {
+fn change(planned: Planned) -> Option<Change> {
     let change = match planned.action {
         Action::Create => What::Removed,
         Action::Delete => What::Added,
@@ -85,18 +89,13 @@ fn change(planned: &Planned) -> Option<Change> {
         Action::Blocked => What::Gap,
         Action::Unchanged | Action::Shared | Action::Left => return None,
     };
-    let turned = |field: &FieldChange| FieldChange {
-        part: field.part,
-        path: field.path.clone(),
-        from: field.to.clone(),
-        to: field.from.clone(),
-    };
+    let turned = |field: FieldChange| FieldChange { from: field.to, to: field.from, ..field };
     // Bodies are told by their sizes.
-    let fields = planned.changes.iter().map(turned).filter(|field| field.part != Role::Data).collect();
+    let fields = planned.changes.into_iter().map(turned).filter(|field| field.part != Role::Data).collect();
     Some(Change {
-        kind: planned.kind.clone(),
-        name: planned.name.to_string(),
-        key: planned.target.clone().unwrap_or_else(|| planned.key.to_string()),
+        kind: planned.kind,
+        name: planned.name,
+        key: planned.target.unwrap_or(planned.key),
         change,
         old_name: None,
         old_key: None,

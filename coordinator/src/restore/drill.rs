@@ -6,13 +6,16 @@ use jiff::{SignedDuration, Timestamp};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, RunId, SnapshotId};
 use lakehold_proto::manifest::Manifest;
+use lakehold_proto::restore::Act;
 use lakehold_proto::store::{Key, Store, get_existing};
+use lakehold_worker::configured::blueprint;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::watch;
 
+use super::decisions::Planned;
 use super::document::Summary;
-use super::planner::Planned;
-use super::{Request, Restore};
+use super::{Request, Restore, told};
 use crate::engine::view::RunView;
 use crate::plan::{TIME_FORMAT, parse_time};
 use crate::snapshot::items::each_index;
@@ -41,6 +44,15 @@ pub struct Drill {
     pub planned: Summary,
     /// Steps that failed.
     pub failed: u64,
+    /// Why: at most 200 are told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<String>,
+    /// What was checked where it was made, and what was found there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Value>,
+    /// How many there are of these.
+    #[serde(default)]
+    pub checked: u64,
     /// Items that are not there as they should be, once it was read back: at most 200 are told.
     pub differences: Vec<String>,
     /// How many there are.
@@ -90,6 +102,35 @@ pub struct Objectives {
 }
 
 impl Restore<'_> {
+    /// Restores wholes beside what is there, where nothing takes the place of anything, and returns the record.
+    ///
+    /// # Errors
+    /// As [`Restore::plan`] and [`Restore::carry_out`]; `Config` (`sandbox.which`) unless it is one.
+    pub async fn make_beside(
+        &self,
+        request: &Request,
+        view: &RunView,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Manifest> {
+        let prepared = self.plan(&beside(request)?, view, stop.clone()).await?;
+        let completed = prepared.steps.counts().values().filter_map(|acts| acts.get(&Act::Complete));
+        let (wholes, blocked) = (completed.sum::<u64>(), prepared.document.summary.blocked);
+        if wholes != 1 || blocked > 0 {
+            let detail = match blocked {
+                0 => format!("{wholes} databases are asked for, and a sandbox has one"),
+                _ => format!("{blocked} of its items are blocked"),
+            };
+            let from = &request.from.manifest.environment;
+            return Err(Fault::new(Class::Config, "sandbox.which", "copy a database", detail).hint(format!(
+                "name it: --database NAME (`lakehold ls {from} --kind database` lists them); `lakehold restore {from} --to {} \
+                 --item database/NAME` says what is blocked",
+                request.target
+            )));
+        }
+        let (ready, _) = self.open(prepared).await?;
+        self.carry_out(ready, view, stop).await
+    }
+
     /// Carries a drill out, and writes its report.
     ///
     /// # Errors
@@ -104,8 +145,9 @@ impl Restore<'_> {
         let engine = &self.backup.engine;
         let began = engine.clock.now();
         let from = &request.from.manifest;
+        let request = &beside(request)?;
         let prepared = self.plan(request, view, stop.clone()).await?;
-        if prepared.document.ask.crossing.same {
+        if prepared.document.ask.crossing.same && !can_be_beside(from) {
             let detail = format!("{} is the workspace that the snapshot is of", request.target);
             return Err(Fault::new(Class::Config, "drill.same", "drill", detail)
                 .hint("name another workspace: a drill makes and deletes things in it"));
@@ -117,7 +159,19 @@ impl Restore<'_> {
         let again = self.plan(request, view, stop.clone()).await;
         let cleaned = self.clean(&record, request, view, stop).await;
         let again = again?.document;
-        let wrong: Vec<_> = again.items.iter().filter(|item| item.action.comes()).collect();
+        let blueprint = blueprint(&from.source)?;
+        let (mut differing, mut differences) = (0, Vec::new());
+        for item in again.items.iter() {
+            let item = item?;
+            // What was made beside was checked where it was made.
+            if item.action.comes() && blueprint.whole(&item.kind, &item.key).is_none() {
+                differing += 1;
+                if differences.len() < TOLD {
+                    differences.push(line(&item));
+                }
+            }
+        }
+        let evidence = told(&engine.store, &record, Act::Complete).await?;
         let taken = parse_time(&from.time).map_or(SignedDuration::ZERO, |time| began.duration_since(time));
         let report = Drill {
             schema: DRILL_SCHEMA.into(),
@@ -128,8 +182,11 @@ impl Restore<'_> {
             run: record.run.id,
             planned,
             failed: record.gaps(),
-            differing: wrong.len() as u64,
-            differences: wrong.iter().take(TOLD).map(|item| told(item)).collect(),
+            failures: gaps(&*engine.store, &record).await?,
+            checked: evidence.len() as u64,
+            evidence,
+            differing,
+            differences,
             seconds: ended.duration_since(began).as_secs_f64().max(0.0),
             rto_seconds: objectives.rto.map(|rto| rto.as_secs()),
             age_seconds: taken.as_secs().max(0),
@@ -143,8 +200,11 @@ impl Restore<'_> {
         Ok(report)
     }
 
-    /// Takes back what the drill made.
-    async fn clean(
+    /// Takes back what a restore made.
+    ///
+    /// # Errors
+    /// As [`Restore::plan_undo`]; `Unavailable` (`drill.left-behind`) when something of it is still there.
+    pub async fn clean(
         &self,
         record: &Manifest,
         request: &Request,
@@ -164,25 +224,46 @@ impl Restore<'_> {
         let detail = format!(
             "{} of its items could not be taken away: {}",
             undone.gaps(),
-            first_gap(&*self.backup.engine.store, &undone).await?
+            gaps(&*self.backup.engine.store, &undone).await?.into_iter().next().unwrap_or_default()
         );
         Err(Fault::new(Class::Unavailable, "drill.left-behind", "clean a sandbox up", detail))
     }
 }
 
-async fn first_gap(store: &dyn Store, record: &Manifest) -> Result<String> {
-    let mut first = None;
+/// Why steps failed.
+pub(super) async fn gaps(store: &dyn Store, record: &Manifest) -> Result<Vec<String>> {
+    let mut found = Vec::new();
     each_index(store, record, &|_| true, |named, index| {
-        first = index.entries.iter().find_map(|entry| {
+        let gaps = index.entries.iter().filter_map(|entry| {
             Some(format!("{}/{}: {}", named.kind, entry.name, entry.gaps.first()?.fault.message))
         });
-        Ok(first.is_none())
+        found.extend(gaps.take(TOLD - found.len()));
+        Ok(found.len() < TOLD)
     })
     .await?;
-    Ok(first.unwrap_or_default())
+    Ok(found)
 }
 
-fn told(item: &Planned) -> String {
+/// Whether a snapshot's items can be restored beside those that they are copies of.
+pub fn can_be_beside(from: &Manifest) -> bool {
+    let blueprint = blueprint(&from.source);
+    blueprint.is_ok_and(|of| from.kinds.iter().any(|report| of.whole(&report.kind, "").is_some()))
+}
+
+/// The same request, of wholes that stay beside what is there. In the environment that they are of, nothing else comes along.
+fn beside(request: &Request) -> Result<Request> {
+    let mut request = request.clone();
+    let from = &request.from.manifest;
+    request.ask.crossing.beside = true;
+    if from.environment == request.target && request.ask.wanted.items.is_empty() {
+        let blueprint = blueprint(&from.source)?;
+        let kinds = from.kinds.iter().map(|report| report.kind.clone());
+        request.ask.wanted.kinds = kinds.filter(|kind| blueprint.whole(kind, "").is_some()).collect();
+    }
+    Ok(request)
+}
+
+fn line(item: &Planned) -> String {
     let paths: Vec<_> = item.changes.iter().map(|change| change.path.as_str()).take(5).collect();
     format!("{}/{}: {} {}", item.kind, item.name, item.action.word(), paths.join(", ")).trim_end().to_owned()
 }

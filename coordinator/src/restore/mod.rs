@@ -8,46 +8,48 @@
 
 pub mod activate;
 pub mod compare;
+pub mod decisions;
 pub mod document;
 pub mod drill;
+mod earlier;
 pub mod planner;
+pub mod sandbox;
 pub mod select;
 pub mod side;
 pub mod stages;
 pub mod steps;
 pub mod undo;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::format::Role;
 use lakehold_proto::ids::{EnvName, Kind, RunId, SnapshotId, TraceId};
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::plan::{EnvPlan, PLAN_SCHEMA, Plan, Selection};
 use lakehold_proto::process;
-use lakehold_proto::restore::{Restoring, SnapshotRef};
-use lakehold_proto::store::{Key, SharedStore, Store};
+use lakehold_proto::restore::{Act, Restoring, SnapshotRef};
+use lakehold_proto::store::{Key, SharedStore};
 use lakehold_proto::task::Verb;
 use lakehold_worker::configured::blueprint;
 use lakehold_worker::source::blueprint::Blueprint;
-use lakehold_worker::source::databricks::{FACT_CLOUD, FACT_WORKSPACE_ID};
+use lakehold_worker::source::databricks::FACT_CLOUD;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::backup::{Backup, Planned as ReadyRun, Request as Look, the_one};
 use crate::engine::view::RunView;
-use crate::listed::Listed;
 use crate::plan::{TIME_FORMAT, WINDOW};
 use crate::snapshot::find::Found;
 use crate::snapshot::items::each_index;
-use crate::snapshot::{read_at, records};
+use crate::snapshot::read_at;
+use decisions::Decisions;
 use document::{Document, Head, Summary};
-use planner::{Ask, Decisions, IdMap, decide};
-use side::{Looked, Side};
+use earlier::id_map;
+use planner::{Ask, decide};
+use side::Side;
 use steps::Steps;
-
-/// Steps of one task, about.
-const STEPS: u64 = 40;
-/// Earlier restores that are looked into for what items became.
-const LOOK_BACK: usize = 20;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -100,11 +102,11 @@ impl Restore<'_> {
     ) -> Result<Prepared> {
         let from = &request.from.manifest;
         let blueprint = blueprint(&from.source)?;
-        let from = Side::read(self.store(), from.clone(), blueprint, Looked::InOrder).await?;
+        let from = Side::read(self.store(), from.clone(), blueprint).await?;
         let kinds = kinds_to_look_at(&from, request, blueprint)?;
         let now = self.target_now(&request.target, kinds, view, stop).await?;
-        let known = self.id_map(&from.manifest.environment, &request.target).await?;
-        let to = Side::read(self.store(), now.manifest.clone(), blueprint, Looked::AnyOrder).await?;
+        let to = Side::read(self.store(), now.manifest.clone(), blueprint).await?;
+        let known = id_map(&**self.store(), &from, &to).await?;
         let mut ask = request.ask.clone();
         cross(&mut ask, &from.manifest, &now.manifest);
         let decisions = decide(self.store(), blueprint, &from, &to, &ask, &known).await?;
@@ -112,7 +114,7 @@ impl Restore<'_> {
             let snapshot = format!("{}@{}", from.manifest.environment, from.manifest.snapshot.short());
             return Err(planner::nothing_met(&decisions.unmet, &snapshot));
         }
-        Ok(self.prepared(named(&request.from), now, ask, decisions, blueprint, request.share))
+        self.prepared(named(&request.from), now, ask, decisions, blueprint, request.share)
     }
 
     fn prepared(
@@ -123,12 +125,12 @@ impl Restore<'_> {
         decisions: Decisions,
         blueprint: &dyn Blueprint,
         share: f64,
-    ) -> Prepared {
+    ) -> Result<Prepared> {
         let created = self.backup.engine.clock.now();
         let head = Head { created, from, target: now.manifest.environment.clone(), before: named(&now) };
         let Decisions { items, steps, .. } = decisions;
-        let document = Document::new(head, ask, items, &steps, blueprint, share);
-        Prepared { document, steps, before: now.manifest, undoes: None }
+        let document = Document::new(head, ask, items, &steps, blueprint, share)?;
+        Ok(Prepared { document, steps, before: now.manifest, undoes: None })
     }
 
     /// The target as it is, where all of it could be seen.
@@ -168,27 +170,6 @@ impl Restore<'_> {
         the_one(&mut ended, environment)
     }
 
-    /// What items became in earlier restores from one environment into another, the latest first.
-    async fn id_map(&self, from: &EnvName, target: &EnvName) -> Result<IdMap> {
-        let store = &**self.store();
-        let mut map = IdMap::new();
-        for key in records(store, &Key::restores(target)).await?.into_iter().rev().take(LOOK_BACK) {
-            let record = match read_at(store, &key).await {
-                // What it knew is found by natural key, or told to be ambiguous.
-                Err(fault) if fault.class == Class::Integrity => continue,
-                read => read?.0,
-            };
-            let of_it = record.restore.as_ref().is_some_and(|restored| restored.from.environment == *from);
-            if !of_it {
-                continue;
-            }
-            for (kind, key, became) in became(store, &record).await? {
-                map.entry((kind, key)).or_insert(became);
-            }
-        }
-        Ok(map)
-    }
-
     /// Makes the run of a restore that is decided. Its steps are in the store; nothing has begun. Says what was
     /// planned; the items of the plan are let go, which may be many.
     ///
@@ -200,18 +181,7 @@ impl Restore<'_> {
         let now = engine.clock.now();
         let (run, target) = (RunId::new(now), &document.target);
         let blueprint = blueprint(&before.source)?;
-        let mut roots = Vec::new();
-        let counts = steps.counts().clone();
-        let mut steps = steps.sorted()?;
-        for ((stage, kind), acts) in counts {
-            let of = if blueprint.is_ordered(&kind) { 1 } else { tasks_for(acts.values().sum()) };
-            // Twins have one name, so they are in one task.
-            let mut listed = Listed::new(self.store(), run, of);
-            while let Some((name, step)) = steps.next_of(stage, &kind)? {
-                listed.push_line(&name, step.as_bytes()).await?;
-            }
-            roots.extend(listed.finish(stage, kind.clone(), vec![kind.clone()].into()).await?);
-        }
+        let roots = steps.into_tasks(self.store(), run, blueprint).await?;
         let plan = EnvPlan {
             environment: target.clone(),
             source: before.source.clone(),
@@ -298,11 +268,14 @@ impl Restore<'_> {
 fn kinds_to_look_at(from: &Side, request: &Request, blueprint: &dyn Blueprint) -> Result<Vec<Kind>> {
     let wanted = &request.ask.wanted;
     let select = select::Select::new(wanted)?;
+    let known: BTreeSet<_> = from.manifest.kinds.iter().map(|report| report.kind.clone()).collect();
     if wanted.items.is_empty() && wanted.kinds.is_empty() && wanted.paths.is_empty() {
-        return Ok(Vec::new());
+        let looked_at: Vec<_> = known.iter().filter(|kind| blueprint.is_looked_at(kind)).cloned().collect();
+        return Ok(if looked_at.len() == known.len() { Vec::new() } else { looked_at });
     }
     let mut kinds: BTreeSet<Kind> = BTreeSet::new();
-    for item in &from.items {
+    for item in from.all() {
+        let item = item?;
         if !kinds.contains(&item.kind) && select.takes(&item.kind, item.key(), item.name()) {
             kinds.insert(item.kind.clone());
         }
@@ -315,8 +288,8 @@ fn kinds_to_look_at(from: &Side, request: &Request, blueprint: &dyn Blueprint) -
             }
         }
     }
-    let known: BTreeSet<_> = from.manifest.kinds.iter().map(|report| report.kind.clone()).collect();
-    Ok(kinds.intersection(&known).cloned().collect())
+    kinds.retain(|kind| known.contains(kind) && blueprint.is_looked_at(kind));
+    Ok(kinds.into_iter().collect())
 }
 
 /// Only an administrator sees all that is there; what is not seen would be made a second time.
@@ -325,7 +298,7 @@ fn may_change(before: &Manifest) -> Result<()> {
     if identity.admin == Some(false) {
         let detail = format!("{} is not an administrator of {}", identity.name, before.environment);
         return Err(Fault::new(Class::Denied, "restore.not-admin", "plan a restore", detail)
-            .hint("lists shown to others are silently short, and what is not seen would be made twice: add it to the group admins"));
+            .hint("lists shown to others are silently short, and what is not seen would be made twice: make it one (in a workspace: a member of the group admins)"));
     }
     if before.gaps() > 0 {
         let kinds = before.kinds.iter().filter(|kind| kind.counts.gaps + kind.counts.unlisted > 0);
@@ -346,18 +319,16 @@ fn fact(manifest: &Manifest, name: &str) -> Option<String> {
     manifest.probe.facts.get(name).cloned()
 }
 
-/// Whether two snapshots are of one workspace, under whatever names.
+/// Whether two snapshots are of one workspace or server, under whatever names.
 pub(crate) fn is_same_workspace(from: &Manifest, to: &Manifest) -> bool {
-    match (fact(from, FACT_WORKSPACE_ID), fact(to, FACT_WORKSPACE_ID)) {
-        (Some(a), Some(b)) => a == b,
-        _ => from.environment == to.environment,
-    }
+    let place = blueprint(&from.source).ok().and_then(|of| fact(from, of.place()).zip(fact(to, of.place())));
+    place.map_or_else(|| from.environment == to.environment, |(a, b)| a == b)
 }
 
 fn cross(ask: &mut Ask, from: &Manifest, to: &Manifest) {
     let same = is_same_workspace(from, to);
     ask.crossing.same = same;
-    ask.crossing.passive &= !same;
+    ask.crossing.passive &= !same && blueprint(&from.source).is_ok_and(Blueprint::has_held);
     ask.crossing.restorer = Some(to.probe.identity.name.clone()).filter(|name| !name.is_empty());
     ask.crossing.from_cloud = fact(from, FACT_CLOUD);
     ask.crossing.to_cloud = fact(to, FACT_CLOUD);
@@ -373,46 +344,28 @@ fn named(found: &Found) -> SnapshotRef {
     }
 }
 
-/// How many tasks so many steps make, where their order does not matter.
-fn tasks_for(steps: u64) -> u32 {
-    steps.div_ceil(STEPS).next_power_of_two().min(1024) as u32
-}
-
-/// What items became: kind, key in the snapshot, key in the target.
-async fn became(store: &dyn Store, record: &Manifest) -> Result<Vec<(Kind, String, String)>> {
+/// What workers told of the steps of one sort, with the item: `{"item": "database/shop", …}`.
+pub(crate) async fn told(store: &SharedStore, record: &Manifest, act: Act) -> Result<Vec<Value>> {
+    let mut parts = Vec::new();
+    each_index(&**store, record, &|_| true, |named, index| {
+        let index = Arc::new(index);
+        for entry in &index.entries {
+            let is_it = entry.key.split_once('/').is_some_and(|(word, _)| word == act.word());
+            if let Some(part) = entry.part(Role::Object).filter(|_| is_it) {
+                parts.push((format!("{}/{}", named.kind, entry.name), Arc::clone(&index), part.clone()));
+            }
+        }
+        Ok(true)
+    })
+    .await?;
     let mut found = Vec::new();
-    each_index(store, record, &|_| true, |named, index| {
-        for entry in index.entries {
-            let Some((act, key)) = entry.key.split_once('/') else { continue };
-            if let Some(became) = entry.became.filter(|_| matches!(act, "create" | "replace")) {
-                found.push((named.kind.clone(), key.to_owned(), became));
-            }
+    for (item, index, part) in parts {
+        let document = side::read_document(store, &index, &part).await?.unwrap_or_default();
+        let mut told = document.get("told").cloned().unwrap_or_default();
+        if let Some(told) = told.as_object_mut() {
+            told.insert("item".into(), item.into());
+            found.push(Value::Object(std::mem::take(told)));
         }
-        Ok(true)
-    })
-    .await?;
-    Ok(found)
-}
-
-/// What a restore made and what it changed: by kind, the keys in the target.
-pub(crate) async fn touched(
-    store: &dyn Store,
-    record: &Manifest,
-) -> Result<HashMap<(Kind, String), &'static str>> {
-    let mut found = HashMap::new();
-    each_index(store, record, &|_| true, |named, index| {
-        for entry in index.entries {
-            let Some((act, _)) = entry.key.split_once('/') else { continue };
-            let Some(became) = entry.became else { continue };
-            let place = (named.kind.clone(), became);
-            match act {
-                "create" => _ = found.insert(place, "create"),
-                "replace" | "access" | "activate" => _ = found.entry(place).or_insert("replace"),
-                _ => {}
-            }
-        }
-        Ok(true)
-    })
-    .await?;
+    }
     Ok(found)
 }

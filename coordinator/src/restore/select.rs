@@ -82,19 +82,37 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// The words that met no item: of each its kind, key and name.
-    pub fn unmet<'i>(&self, all: impl Iterator<Item = (&'i Kind, &'i str, &'i str)> + Clone) -> Vec<String> {
-        let has = |fits: &dyn Fn(&Kind, &str, &str) -> bool| {
-            all.clone().any(|(kind, key, name)| fits(kind, key, name))
-        };
-        let items = self.items.iter().zip(&self.wanted.items);
-        let items =
-            items.filter(|((of, which), _)| !has(&|kind, key, name| of == kind && which.fits(key, name)));
-        let kinds = self.wanted.kinds.iter().filter(|of| !has(&|kind, _, _| kind == *of));
-        let paths = self.paths.iter().zip(&self.wanted.paths);
-        let paths = paths.filter(|(glob, _)| !has(&|_, _, name| glob.is_match(name)));
-        let typed = items.map(|(_, typed)| typed.clone()).chain(kinds.map(ToString::to_string));
-        typed.chain(paths.map(|(_, typed)| typed.clone())).collect()
+    /// All words, none of which met an item yet.
+    pub fn unmet(&self) -> Unmet<'_> {
+        Unmet {
+            items: self.items.iter().zip(&self.wanted.items).collect(),
+            kinds: self.wanted.kinds.iter().collect(),
+            paths: self.paths.iter().zip(&self.wanted.paths).collect(),
+        }
+    }
+}
+
+/// The words that met none of the items they were shown.
+#[derive(Debug)]
+pub struct Unmet<'a> {
+    items: Vec<(&'a (Kind, Which), &'a String)>,
+    kinds: Vec<&'a Kind>,
+    paths: Vec<(&'a GlobMatcher, &'a String)>,
+}
+
+impl Unmet<'_> {
+    /// Shows them an item.
+    pub fn show(&mut self, kind: &Kind, key: &str, name: &str) {
+        self.items.retain(|((of, which), _)| of != kind || !which.fits(key, name));
+        self.kinds.retain(|of| *of != kind);
+        self.paths.retain(|(glob, _)| !glob.is_match(name));
+    }
+
+    /// What is left, as it was typed.
+    pub fn words(self) -> Vec<String> {
+        let items = self.items.into_iter().map(|(_, typed)| typed.clone());
+        let kinds = self.kinds.into_iter().map(ToString::to_string);
+        items.chain(kinds).chain(self.paths.into_iter().map(|(_, typed)| typed.clone())).collect()
     }
 }
 
@@ -174,14 +192,17 @@ mod tests {
             "restore.path"
         );
         let wanted = Wanted { items: vec!["job/a*".into(), "job/b".into()], ..Wanted::default() };
-        let kind = Kind::named("job");
-        assert_eq!(Select::new(&wanted).unwrap().unmet([(&kind, "1", "abc")].into_iter()), ["job/b"]);
+        assert_eq!(unmet(&wanted, &[("job", "abc")]), ["job/b"]);
         // Each path is looked for among all items, whatever the others met.
-        let wanted = Wanted { paths: vec!["/b".into(), "/c".into(), "/a".into()], ..Wanted::default() };
-        let kind = Kind::named("notebook");
-        assert_eq!(
-            Select::new(&wanted).unwrap().unmet([(&kind, "1", "/a"), (&kind, "2", "/b")].into_iter()),
-            ["/c"]
-        );
+        let paths = vec!["/b".into(), "/c".into(), "/a".into()];
+        let wanted = Wanted { paths, kinds: vec![Kind::named("query")], ..Wanted::default() };
+        assert_eq!(unmet(&wanted, &[("notebook", "/a"), ("notebook", "/b")]), ["query", "/c"]);
+    }
+
+    fn unmet(wanted: &Wanted, items: &[(&str, &str)]) -> Vec<String> {
+        let select = Select::new(wanted).unwrap();
+        let mut unmet = select.unmet();
+        items.iter().for_each(|(kind, name)| unmet.show(&Kind::named(kind), "1", name));
+        unmet.words()
     }
 }

@@ -1,7 +1,29 @@
 //! In which order items are made. Pure: layers first, and within a layer each item after those it refers to; where they
 //! refer to each other in a circle, one reference of the circle is set once all exist.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
+
+/// What items refer to, by their numbers: in one piece, since there may be very many.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// Of each item, where what it refers to ends.
+    ends: Vec<u32>,
+    to: Vec<u32>,
+}
+
+impl Needs {
+    /// What an item refers to. Items come by their numbers, upwards; those left out refer to nothing.
+    pub fn push(&mut self, item: usize, needed: &[u32]) {
+        self.ends.resize(item, self.to.len() as u32);
+        self.to.extend(needed);
+        self.ends.push(self.to.len() as u32);
+    }
+
+    fn of(&self, item: usize) -> &[u32] {
+        let end = |item: usize| self.ends.get(item).map_or(self.to.len(), |end| *end as usize);
+        &self.to[item.checked_sub(1).map_or(0, end)..end(item)]
+    }
+}
 
 /// When each item is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,35 +36,35 @@ pub struct Order {
     pub end: u16,
 }
 
-/// Orders items: `layers` has the layer of each, `needs` what each refers to among them.
-pub fn order(layers: &[u8], needs: &[Vec<usize>]) -> Order {
+/// Orders items: `layers` has the layer of each that comes, `needs` what each refers to.
+pub fn order(layers: &[Option<u8>], needs: &Needs) -> Order {
     let mut order = Order { stage: vec![0; layers.len()], ..Order::default() };
-    let mut by_layer: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
-    for (item, layer) in layers.iter().enumerate() {
-        by_layer.entry(*layer).or_default().push(item);
-    }
-    for items in by_layer.values() {
-        let mut walk = Walk { layers, needs, level: vec![None; layers.len()], later: HashSet::new() };
-        items.iter().for_each(|&item| walk.visit(item));
-        let deepest = items.iter().filter_map(|&item| walk.level[item]).max().unwrap_or(0);
-        for &item in items {
-            order.stage[item] = order.end + walk.level[item].unwrap_or(0);
+    let mut walk = Walk { layers, needs, level: vec![None; layers.len()], later: HashSet::new() };
+    for layer in layers.iter().flatten().collect::<BTreeSet<_>>() {
+        let items = || (0..layers.len()).filter(|&item| layers[item] == Some(*layer));
+        items().for_each(|item| walk.visit(item));
+        let mut deepest = 0;
+        for item in items() {
+            let level = walk.level[item].unwrap_or(0);
+            order.stage[item] = order.end + level;
+            deepest = deepest.max(level);
         }
-        order.later.extend(walk.later);
         order.end += deepest + 1;
     }
+    order.later = walk.later;
     // What is in a layer still to come cannot be referred to yet.
-    for (item, needed) in needs.iter().enumerate() {
-        order.later.extend(
-            needed.iter().filter(|&&needed| layers[needed] > layers[item]).map(|&needed| (item, needed)),
-        );
+    for item in (0..layers.len()).filter(|&item| layers[item].is_some()) {
+        let needed = needs.of(item).iter().map(|needed| *needed as usize);
+        order
+            .later
+            .extend(needed.filter(|&needed| layers[needed] > layers[item]).map(|needed| (item, needed)));
     }
     order
 }
 
 struct Walk<'a> {
-    layers: &'a [u8],
-    needs: &'a [Vec<usize>],
+    layers: &'a [Option<u8>],
+    needs: &'a Needs,
     /// How deep below an item the references of its layer go, once that is known.
     level: Vec<Option<u16>>,
     later: HashSet<(usize, usize)>,
@@ -60,8 +82,9 @@ impl Walk<'_> {
                 }
                 open.insert(item);
             }
-            match self.needs[item].get(next) {
+            match self.needs.of(item).get(next) {
                 Some(&needed) => {
+                    let needed = needed as usize;
                     stack.push((item, next + 1));
                     if self.layers[needed] != self.layers[item] || self.level[needed].is_some() {
                         continue;
@@ -74,10 +97,11 @@ impl Walk<'_> {
                 }
                 None => {
                     open.remove(&item);
-                    let same = |needed: &&usize| {
-                        self.layers[**needed] == self.layers[item] && !self.later.contains(&(item, **needed))
+                    let same = |needed: &usize| {
+                        self.layers[*needed] == self.layers[item] && !self.later.contains(&(item, *needed))
                     };
-                    let below = self.needs[item].iter().filter(same).filter_map(|&needed| self.level[needed]);
+                    let needed = self.needs.of(item).iter().map(|needed| *needed as usize).filter(same);
+                    let below = needed.filter_map(|needed| self.level[needed]);
                     self.level[item] = Some(below.max().map_or(0, |deepest| deepest + 1));
                 }
             }
@@ -88,6 +112,23 @@ impl Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// All of them come.
+    fn order(layers: &[u8], needed: &[Vec<u32>]) -> Order {
+        let mut needs = Needs::default();
+        needed.iter().enumerate().for_each(|(item, needed)| needs.push(item, needed));
+        super::order(&layers.iter().copied().map(Some).collect::<Vec<_>>(), &needs)
+    }
+
+    #[test]
+    fn what_does_not_come_is_waited_for_by_nobody() {
+        let mut needs = Needs::default();
+        needs.push(1, &[0, 3]);
+        needs.push(3, &[1]);
+        let order = super::order(&[None, Some(1), None, Some(1), Some(0)], &needs);
+        assert_eq!((order.stage[1], order.stage[3], order.stage[4], order.end), (2, 1, 0, 3), "{order:?}");
+        assert_eq!(order.later, HashSet::from([(3, 1)]));
+    }
 
     #[test]
     fn layers_come_first_and_references_within_them() {
@@ -120,9 +161,9 @@ mod tests {
 
     #[test]
     fn long_chains_are_walked() {
-        let n = 50_000;
+        let n = 50_000_u32;
         let needs: Vec<_> = (0..n).map(|i| if i + 1 < n { vec![i + 1] } else { vec![] }).collect();
-        let order = order(&vec![1; n], &needs);
-        assert_eq!(usize::from(order.stage[0]), n - 1);
+        let order = order(&vec![1; n as usize], &needs);
+        assert_eq!(u32::from(order.stage[0]), n - 1);
     }
 }

@@ -28,6 +28,7 @@ pub(crate) struct Seed {
     swapped: bool,
     astray: bool,
     sealed: bool,
+    became: Option<String>,
 }
 
 impl Seed {
@@ -43,6 +44,7 @@ impl Seed {
             swapped: false,
             astray: false,
             sealed: false,
+            became: None,
         }
     }
 
@@ -66,6 +68,12 @@ impl Seed {
     /// Says of its pack that it is encrypted, in a way that nobody knows yet.
     pub(crate) fn sealed(mut self) -> Self {
         self.sealed = true;
+        self
+    }
+
+    /// Says what it became: in the record of a restore.
+    pub(crate) fn became(mut self, key: &str) -> Self {
+        self.became = Some(key.into());
         self
     }
 
@@ -133,7 +141,8 @@ impl Site {
             }
             let sealed = pack.finish();
             self.store.put_new(&Key::pack(sealed.hash), sealed.bytes).await.unwrap();
-            let mut entry = Entry { content: content_of(&parts), parts, ..Entry::new(seed.key, seed.name) };
+            let (content, became) = (content_of(&parts), seed.became);
+            let mut entry = Entry { content, parts, became, ..Entry::new(seed.key, seed.name) };
             if seed.gap {
                 let fault = Fault::new(Class::Denied, "http.denied", "read content", "403").record();
                 let last_good = made.base.map(|base| base.manifest.snapshot);

@@ -24,7 +24,7 @@ pub use find::{Surroundings, find};
 pub use implied::{env_name_from, implied};
 pub use location::StoreLocation;
 pub use parse::{parse, parse_strictly};
-pub use postgres::{Databases, PostgresConfig};
+pub use postgres::{Databases, Hooks, PostgresConfig, Verify};
 pub use schedule::{Missed, ScheduleConfig};
 pub use secret_ref::SecretRef;
 pub use server::ServerConfig;
@@ -145,7 +145,7 @@ pub struct LimitsConfig {
     /// How many times the documented limits the vendor allows, where it raised them for this workspace: 1 up to 1000, for
     /// all APIs alike. Default 1. Where it turns out to be too much, the adaptive budget still backs off.
     pub factor: f64,
-    /// Calls to the environment that may be under way at once, over all workers of one process. Default 16.
+    /// Calls to the environment that may be under way at once, over all workers. Default 16.
     pub concurrency: u32,
 }
 

@@ -1,5 +1,6 @@
 //! A PostgreSQL server: `postgres:`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub struct PostgresConfig {
     /// The cluster that it must be, as `pg_control_system()` tells it. Left out: the one of the last snapshot, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system_identifier: Option<String>,
+    /// What a drill asks of a database that was restored, besides what it checks by itself.
+    #[serde(skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
     /// Allows a connection to another machine that is not `verify-full`: whoever is in between reads all.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
@@ -57,8 +61,36 @@ impl Default for PostgresConfig {
             jobs: 4,
             programs: None,
             system_identifier: None,
+            hooks: Hooks::default(),
             insecure: false,
         }
+    }
+}
+
+/// What is asked at certain moments.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hooks {
+    /// Of a database that a drill restored.
+    pub verify: Verify,
+}
+
+/// See [`Hooks::verify`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Verify {
+    /// Queries by the database they are asked in: each must give one row with one column that is true.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sql: BTreeMap<String, Vec<String>>,
+    /// A program with its arguments, run where the worker runs, with `DATABASE_URL` and libpq's variables set: it must end with 0.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+}
+
+impl Hooks {
+    /// Whether nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 

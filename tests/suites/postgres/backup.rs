@@ -1,32 +1,11 @@
 //! What is captured, and that it is the whole of it.
 
-use std::collections::BTreeMap;
-
 use lakehold_proto::format::Role;
 use lakehold_proto::manifest::SnapshotState;
 use lakehold_tests::component::postgres::Postgres;
 use serde_json::json;
 
-use super::{awkward, items, names, object, restore, site};
-
-/// Rows of every table, sequence and large object, by name, each as a digest.
-fn digests(server: &Postgres, database: &str) -> BTreeMap<String, String> {
-    let tables = "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = relnamespace \
-        where relkind in ('r', 'm') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and relispopulated \
-        and relname not in ('django_session', 'quadrupled', 'totals')";
-    let digest = format!(
-        "select format('select %L || chr(31) || count(*) || '' '' || coalesce(md5(string_agg(t::text, ''|'' \
-         order by t::text collate \"C\")), '''') || chr(30) from only %s t;', q, q) from ({tables}) as tables (q) \\gexec"
-    );
-    let mut all = server.sql(database, &digest);
-    all += &server.sql(
-        database,
-        "select schemaname || '.' || sequencename || chr(31) || coalesce(last_value::text, 'none') || chr(30) from pg_sequences \
-         union all select 'large object ' || oid || chr(31) || md5(lo_get(oid)) || chr(30) from pg_largeobject_metadata order by 1",
-    );
-    let lines = all.split('\u{1e}').filter_map(|line| line.trim_matches('\n').split_once('\u{1f}'));
-    lines.map(|(name, digest)| (name.to_owned(), digest.to_owned())).collect()
-}
+use super::{awkward, digests, items, names, object, restore, site};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_awkward_database_is_kept_whole_and_each_part_of_it_comes_back_by_itself() {

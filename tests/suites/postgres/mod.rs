@@ -1,7 +1,9 @@
 //! PostgreSQL servers as environments, against the real thing.
 
 mod backup;
+mod diff;
 mod program;
+mod restore;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -76,6 +78,25 @@ async fn items(site: &Site, manifest: &Manifest) -> Items {
 fn object(items: &Items, kind: &str, name: &str) -> Value {
     let (_, parts) = &items.get(&(kind.into(), name.into())).unwrap_or_else(|| panic!("no {kind} {name}"));
     serde_json::from_slice(&parts[&Role::Object]).unwrap()
+}
+
+/// Rows of every table, sequence and large object, by name, each as a digest.
+fn digests(server: &Postgres, database: &str) -> BTreeMap<String, String> {
+    let tables = "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = relnamespace \
+        where relkind in ('r', 'm') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and relispopulated \
+        and relname not in ('django_session', 'quadrupled', 'totals')";
+    let digest = format!(
+        "select format('select %L || chr(31) || count(*) || '' '' || coalesce(md5(string_agg(t::text, ''|'' \
+         order by t::text collate \"C\")), '''') || chr(30) from only %s t;', q, q) from ({tables}) as tables (q) \\gexec"
+    );
+    let mut all = server.sql(database, &digest);
+    all += &server.sql(
+        database,
+        "select schemaname || '.' || sequencename || chr(31) || coalesce(last_value::text, 'none') || chr(30) from pg_sequences \
+         union all select 'large object ' || oid || chr(31) || md5(lo_get(oid)) || chr(30) from pg_largeobject_metadata order by 1",
+    );
+    let lines = all.split('\u{1e}').filter_map(|line| line.trim_matches('\n').split_once('\u{1f}'));
+    lines.map(|(name, digest)| (name.to_owned(), digest.to_owned())).collect()
 }
 
 /// The names of a kind's items.

@@ -11,7 +11,7 @@ use super::awkward;
 /// No other password of these tests has it in it.
 const SENTINEL: &str = "S3NTINEL:wi\\th signs";
 
-async fn program(server: &Postgres, more: &str) -> Program {
+pub(super) async fn program(server: &Postgres, more: &str) -> Program {
     server.sql("postgres", &format!("create role keeper superuser login password '{SENTINEL}'"));
     let program = Program::new(&[], "none");
     std::fs::write(program.path("password"), SENTINEL).unwrap();

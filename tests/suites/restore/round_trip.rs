@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
+use lakehold::restore::decisions::{Action, Planned};
 use lakehold::restore::document::Document;
-use lakehold::restore::planner::{Action, Ask};
+use lakehold::restore::planner::Ask;
 use lakehold::snapshot::find;
 use lakehold_proto::address::When;
 use lakehold_proto::format::{Entry, Role};
@@ -26,10 +27,10 @@ fn empty() -> SimConfig {
 
 /// What a plan says of the items with one action, in words.
 fn told(document: &Document, action: Action) -> Vec<String> {
-    let line = |item: &lakehold::restore::planner::Planned| {
+    let line = |item: &Planned| {
         format!("{}/{}: {:?} {:?} {:?}", item.kind, item.name, item.why, item.degraded, item.changes)
     };
-    with(document, action).into_iter().map(line).collect()
+    with(document, action).iter().map(line).collect()
 }
 
 const NOTHING: Vec<String> = Vec::new();

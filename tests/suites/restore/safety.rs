@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use lakehold::engine::view::RunView;
 use lakehold::restore::Restore;
+use lakehold::restore::decisions::Action;
 use lakehold::restore::drill::Objectives;
-use lakehold::restore::planner::{Action, Ask};
+use lakehold::restore::planner::Ask;
 use lakehold::restore::select::Wanted;
 use lakehold_proto::fault::Class;
 use lakehold_proto::ids::Kind;
 use lakehold_proto::restore::{Crossing, Mapping};
 use lakehold_sim::{IdentitySpec, Mutation, Population, SimConfig};
-use lakehold_tests::two::{Two, carry_out, with};
+use lakehold_tests::two::{Two, carry_out, items, with};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -85,11 +86,13 @@ async fn one_item_comes_with_what_it_needs_and_nothing_else() {
     let job = entries.keys().find(|(kind, _)| kind.as_str() == "job").map(|(_, name)| name.clone()).unwrap();
     let item = format!("job/{job}");
     let alone = two.plan(&from, "dr", Ask { wanted: only(&[&item]), ..two.all() }).await.unwrap().document;
-    assert!(alone.items.iter().all(|planned| planned.kind.as_str() == "job"), "{:?}", alone.items);
+    let alone = items(&alone);
+    assert!(alone.iter().all(|planned| planned.kind.as_str() == "job"), "{alone:?}");
     let wanted = Wanted { with_dependencies: true, ..only(&[&item]) };
     let (plan, record) = two.restore(&from, "dr", Ask { wanted, ..two.all() }).await.unwrap();
     assert_eq!(two.failures(&record).await, Vec::<String>::new());
-    let kinds: Vec<_> = plan.items.iter().map(|planned| planned.kind.as_str()).collect();
+    let items = items(&plan);
+    let kinds: Vec<_> = items.iter().map(|planned| planned.kind.as_str()).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "job").count(), 1, "{kinds:?}");
     assert!(kinds.len() > 1 && kinds.len() < 20, "{kinds:?}");
     let jobs = listed(&two.dr.url(0), "/api/2.2/jobs/list?limit=100", "jobs").await;
@@ -138,7 +141,7 @@ async fn a_missing_principal_gets_nothing_and_widens_nothing() {
     for ((kind, _), entry) in two.site.entries(&snapshot).await {
         assert!(kind.as_str() != "job" || entry.gaps.is_empty());
     }
-    let said = plan.items.iter().flat_map(|item| &item.degraded).next().unwrap();
+    let said = items(&plan).into_iter().flat_map(|item| item.degraded).next().unwrap();
     assert!(said.contains("the target has no"), "{said}");
 }
 
@@ -160,11 +163,7 @@ async fn undo_takes_back_what_was_made_and_changed_and_nothing_else() {
         .plan_undo(&record, Some(two.warehouse.clone()), 1.0, &RunView::default(), stop)
         .await
         .unwrap();
-    assert!(
-        undo.document.items.iter().all(|item| item.action != Action::Blocked),
-        "{:?}",
-        undo.document.items
-    );
+    assert!(with(&undo.document, Action::Blocked).is_empty(), "{:?}", items(&undo.document));
     let undone = carry_out(&engine, undo).await.unwrap();
     engine.drain().await;
     assert_eq!(two.failures(&undone).await, Vec::<String>::new());
@@ -238,7 +237,7 @@ async fn what_the_snapshot_does_not_have_is_taken_away_only_when_asked() {
     let wanted = Wanted { kinds: vec![Kind::named("job")], ..Wanted::default() };
     let extra = Ask { delete_extra: true, wanted, ..two.all() };
     let (plan, record) = two.restore(&from, "dr", extra).await.unwrap();
-    assert_eq!((plan.summary.delete, plan.summary.changes()), (2, 2), "{:?}", plan.items);
+    assert_eq!((plan.summary.delete, plan.summary.changes()), (2, 2), "{:?}", items(&plan));
     assert_eq!(two.failures(&record).await, Vec::<String>::new());
     assert_eq!(listed(&two.dr.url(0), "/api/2.2/jobs/list?limit=100", "jobs").await.len(), 3);
 }

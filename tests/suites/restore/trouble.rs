@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lakehold::restore::planner::Action;
+use lakehold::restore::decisions::Action;
 use lakehold_proto::queue::MemoryQueue;
 use lakehold_sim::{Effect, Fault, Population, SimConfig, When};
 use lakehold_tests::two::{Two, with};

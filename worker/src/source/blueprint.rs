@@ -82,6 +82,40 @@ pub enum Renamed {
 
 /// What restore knows of a type of environment.
 pub trait Blueprint: Send + Sync + fmt::Debug {
+    /// The fact of a probe that tells the place: two environments that have one value of it are one.
+    fn place(&self) -> &'static str;
+
+    /// The item as part of which it is made; itself, where it is such a whole. A whole is made anew beside what the target has,
+    /// with its parts in it, and takes its place once all are there.
+    fn whole(&self, _kind: &Kind, _key: &str) -> Option<(Kind, String)> {
+        None
+    }
+
+    /// Why an item cannot come without the whole that it is part of.
+    fn alone(&self, _kind: &Kind) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether the target is asked what it has of this kind.
+    fn is_looked_at(&self, _kind: &Kind) -> bool {
+        true
+    }
+
+    /// From how many bytes on bringing one item back may take longer than a task may.
+    fn long_from(&self, _kind: &Kind) -> Option<u64> {
+        None
+    }
+
+    /// Whether the server gives items ids, which mean nothing in another place.
+    fn has_ids(&self) -> bool {
+        true
+    }
+
+    /// Whether a restore can be passive.
+    fn has_held(&self) -> bool {
+        true
+    }
+
     /// Kinds come back in this order; those of one number in the order of their references.
     fn layer(&self, kind: &Kind) -> Option<u8>;
 

@@ -3,6 +3,7 @@
 pub mod blueprint;
 pub mod databricks;
 pub mod postgres;
+mod steps;
 
 use std::sync::Arc;
 
@@ -76,6 +77,10 @@ pub trait Source: Send + Sync + std::fmt::Debug {
 /// What of a captured JSON part is compared: takes away what changes without anybody changing the item, and puts what has no
 /// order into one. Pure, and needs no environment: snapshots are compared long after their environment is gone.
 pub type Comparable = fn(&Kind, Role, &mut Value);
+
+/// By which fields of an item's object it is told that such a part of it differs: then the part itself is not told besides. None
+/// where a part says what the object does not.
+pub type ToldIn = fn(&Kind, Role) -> &'static [&'static str];
 
 /// A shared [`Source`].
 pub type SharedSource = Arc<dyn Source>;

@@ -1,6 +1,8 @@
 //! What is asked of the catalogue, and what it answers. Rows of the catalogue itself are taken as they are (`to_jsonb`), so
 //! that properties of newer servers are kept, too.
 
+pub(super) mod schema;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -203,18 +205,34 @@ pub(super) struct Sequence {
     pub(super) is_owned: bool,
 }
 
-/// What the database is, and what is in it besides rows.
-pub(super) const PROPERTIES: &str = "select to_jsonb(d) - '{oid,datdba,dattablespace,datfrozenxid,datminmxid,datlastsysoid}'::text[] \
+/// What the database is, and what is in it besides rows. Who may use something of it is written down in `pg_shdepend`; but what
+/// the very first superuser owns is not. What belongs to an extension is not counted: it comes with the extension.
+pub(super) const PROPERTIES: &str = "with ours as materialized (select * from pg_namespace \
+      where nspname !~ '^pg_' and nspname <> 'information_schema'), \
+    members as materialized (select classid, objid from pg_depend where deptype = 'e'), \
+    relations as materialized (select c.oid, c.relkind from pg_class c join ours n on n.oid = c.relnamespace \
+      left join pg_index i on i.indexrelid = c.oid where not exists (select from members m \
+      where m.classid = 'pg_class'::regclass and m.objid = coalesce(i.indrelid, c.oid)) and not exists (select from members m \
+      where m.classid = 'pg_type'::regclass and c.relkind = 'c' and m.objid = c.reltype)) \
+    select to_jsonb(d) - '{oid,datdba,dattablespace,datfrozenxid,datminmxid,datlastsysoid}'::text[] \
       || jsonb_build_object('owner', pg_get_userbyid(d.datdba), 'encoding', pg_encoding_to_char(d.encoding), \
       'tablespace', (select spcname from pg_tablespace t where t.oid = d.dattablespace), \
       'comment', shobj_description(d.oid, 'pg_database')) as properties, pg_database_size(d.oid) as bytes, \
+    (select coalesce(json_agg(setting order by setting collate \"C\"), '[]') from pg_db_role_setting s, unnest(s.setconfig) setting \
+      where s.setdatabase = d.oid and s.setrole = 0) as settings, \
+    (select coalesce(json_agg(r.rolname order by r.rolname), '[]') from pg_roles r where r.rolname !~ '^pg_' and r.oid in ( \
+      select d.datdba union select refobjid from pg_shdepend where refclassid = 'pg_authid'::regclass and (dbid = d.oid \
+        or dbid = 0 and classid = 'pg_database'::regclass and objid = d.oid) \
+      union select subowner from pg_subscription where subdbid = d.oid \
+      union select n.nspowner from ours n union select c.relowner from pg_class c join ours n on n.oid = c.relnamespace \
+      union select p.proowner from pg_proc p join ours n on n.oid = p.pronamespace \
+      union select t.typowner from pg_type t join ours n on n.oid = t.typnamespace)) as roles, \
     (select coalesce(jsonb_agg(jsonb_build_object('name', e.extname, 'version', e.extversion, 'schema', n.nspname) \
       order by e.extname), '[]') from pg_extension e join pg_namespace n on n.oid = e.extnamespace) as extensions, \
-    (select coalesce(jsonb_object_agg(kind, number), '{}') from (select c.relkind::text as kind, count(*) as number \
-      from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname !~ '^pg_' \
-      and n.nspname <> 'information_schema' group by 1) counted) as relations, \
-    (select count(*) from pg_constraint c join pg_namespace n on n.oid = c.connamespace \
-      where n.nspname !~ '^pg_' and n.nspname <> 'information_schema') as constraints, \
+    (select coalesce(jsonb_object_agg(kind, number), '{}') from (select relkind::text as kind, count(*) as number \
+      from relations group by 1) counted) as relations, \
+    (select count(*) from pg_constraint c join ours n on n.oid = c.connamespace where c.conrelid = 0 \
+      or c.conrelid in (select oid from relations)) as constraints, \
     (select coalesce(jsonb_agg(conrelid::regclass::text || ' ' || conname order by 1), '[]') \
       from (select c.conrelid, c.conname from pg_constraint c where not c.convalidated order by 1, 2) c) as not_validated, \
     (select coalesce(jsonb_agg(indexrelid::regclass::text order by indexrelid::regclass::text), '[]') \
@@ -229,6 +247,10 @@ pub(super) const PROPERTIES: &str = "select to_jsonb(d) - '{oid,datdba,dattables
 pub(super) struct Properties {
     pub(super) properties: Value,
     pub(super) bytes: u64,
+    /// What holds for who connects to it, as `name=value`.
+    pub(super) settings: Vec<String>,
+    /// Who owns or may use anything in it, without PostgreSQL's own.
+    pub(super) roles: Vec<String>,
     pub(super) extensions: Value,
     pub(super) relations: Value,
     pub(super) constraints: u64,

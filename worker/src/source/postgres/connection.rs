@@ -11,7 +11,7 @@ use std::sync::Arc;
 use lakehold_proto::config::{PostgresConfig, SecretRef};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::secret::Secret;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rustix::fs::{MemfdFlags, memfd_create};
 use url::Url;
 
@@ -61,7 +61,9 @@ pub(super) struct Connection {
     prefix: String,
     /// The database where lists are asked for; `None` leaves it to the service file.
     lists: Option<String>,
-    _password: Option<Arc<File>>,
+    /// For programs that read a URL and no file.
+    password: Option<Secret>,
+    _passfile: Option<Arc<File>>,
 }
 
 impl Connection {
@@ -89,7 +91,7 @@ impl Connection {
         }
         trust_the_system(&mut variables);
         let password = given.password.as_ref().map(SecretRef::resolve).transpose()?;
-        Self { variables, prefix, lists: None, _password: None }.with_password(password)
+        Self { variables, prefix, lists: None, password: None, _passfile: None }.with_password(password)
     }
 
     fn of_url(given: &PostgresConfig) -> Result<Self> {
@@ -132,7 +134,7 @@ impl Connection {
             None => password.map(Secret::new),
         };
         let (prefix, lists) = (String::new(), Some(lists));
-        Self { variables: found, prefix, lists, _password: None }.with_password(password)
+        Self { variables: found, prefix, lists, password: None, _passfile: None }.with_password(password)
     }
 
     fn with_password(mut self, password: Option<Secret>) -> Result<Self> {
@@ -142,12 +144,50 @@ impl Connection {
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         self.variables.retain(|(name, _)| *name != "PGPASSFILE");
         self.variables.push(("PGPASSFILE", path));
-        Ok(Self { _password: Some(file), ..self })
+        Ok(Self { password: Some(password), _passfile: Some(file), ..self })
     }
 
     /// The variables to give to a program.
     pub(super) fn variables(&self) -> &[(&'static str, String)] {
         &self.variables
+    }
+
+    /// A URL for a database, with the password in it. Of a service there is only what its name leads to.
+    pub(super) fn url(&self, database: &str) -> Secret {
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let of = |name: &str| get(&self.variables, name);
+        let password = self.password.as_ref().map(Secret::reveal);
+        // A socket's folder, and several hosts, are no host of a URL: then all of it is parameters.
+        let host = of("PGHOST").filter(|host| !host.contains([',', '/']) && !host.is_empty());
+        let at = host.map(|host| {
+            let bare = host.trim_matches(['[', ']']);
+            let host = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
+            let port = of("PGPORT").map(|port| format!(":{port}")).unwrap_or_default();
+            let password = password.map(|password| format!(":{}", encoded(password))).unwrap_or_default();
+            let user = of("PGUSER").map(|user| format!("{}{password}@", encoded(user))).unwrap_or_default();
+            format!("{user}{host}{port}")
+        });
+        let mut query = Vec::new();
+        let mut add = |name: &str, value: &str| query.push(format!("{name}={}", encoded(value)));
+        if let Some(service) = self.prefix.strip_prefix("service='").and_then(|rest| rest.split_once("' ")) {
+            add("service", service.0);
+        }
+        if let Some(password) = password.filter(|_| at.is_none()) {
+            add("password", password);
+        }
+        for (name, variable) in PARAMETERS {
+            let is_told = at.is_some() && matches!(*name, "host" | "port" | "user");
+            if let Some(value) = of(variable).filter(|_| !is_told && !matches!(*name, "dbname" | "passfile"))
+            {
+                add(name, value);
+            }
+        }
+        Secret::new(format!(
+            "postgresql://{}/{}?{}",
+            at.unwrap_or_default(),
+            encoded(database),
+            query.join("&")
+        ))
     }
 
     /// The connection string for a database; for `None` the one where lists are asked for.
@@ -273,6 +313,27 @@ mod tests {
         assert_eq!((variable(&socket, "PGSSLMODE"), socket.to(None)), (None, "dbname='postgres'".into()));
         let encoded = read("postgresql://%2Frun%2Fpg/x", "{}").unwrap();
         assert_eq!(variable(&encoded, "PGHOST").as_deref(), Some("/run/pg"));
+    }
+
+    #[test]
+    fn programs_of_others_get_a_url_that_says_the_same() {
+        for (given, begins) in [
+            (
+                "postgresql://a%40b:p%3Aw@127.0.0.1:6432/shop?connect_timeout=3",
+                "postgresql://a%40b:p%3Aw@127%2E0",
+            ),
+            ("postgresql:///shop?host=/run/pg&user=a%40b&password=x", "postgresql:///odd%20name?password=x"),
+            ("postgresql://a@[::1]:6432/shop", "postgresql://a@[::1]:6432/odd%20name"),
+        ] {
+            let found = read(given, "{}").unwrap();
+            let url = found.url("odd name");
+            let begins = begins.replace("%2E", ".");
+            assert!(url.reveal().starts_with(&begins), "{}", url.reveal());
+            let again = read(url.reveal(), "{}").unwrap();
+            for name in ["PGHOST", "PGPORT", "PGUSER", "PGCONNECT_TIMEOUT"] {
+                assert_eq!(variable(&again, name), variable(&found, name), "{name}");
+            }
+        }
     }
 
     #[test]

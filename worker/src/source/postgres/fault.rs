@@ -8,6 +8,8 @@ const STATES: &[(&str, Class, &str)] = &[
     ("42501", Class::Denied, "pg.denied"),
     ("42P01", Class::Absent, "pg.absent"),
     ("55P03", Class::Unavailable, "pg.locked"),
+    ("55000", Class::Conflict, "pg.not-ready"),
+    ("55006", Class::Unavailable, "pg.in-use"),
     ("57014", Class::Unavailable, "pg.timeout"),
     ("53100", Class::Unavailable, "pg.disk-full"),
     ("53300", Class::Unavailable, "pg.too-many-connections"),

@@ -55,7 +55,8 @@ pub(super) async fn probe(settings: &Settings, programs: &Programs) -> Result<Pr
         (FACT_ONE_WORKER, one_worker),
     ];
     Ok(Probe {
-        identity: Identity { id: server.id, name: server.name, admin: Some(sees_all) },
+        // The catalogue hides nothing of what there is from anybody; whose rows may not be read is a gap.
+        identity: Identity { id: server.id, name: server.name, admin: sees_all.then_some(true) },
         facts: facts.into_iter().filter_map(|(name, fact)| Some((name.to_owned(), fact?))).collect(),
         warnings,
     })
@@ -122,7 +123,8 @@ mod tests {
         };
         let settings = |jobs| {
             let url = Some("postgresql:///x".to_owned());
-            Settings::from_config(&PostgresConfig { url, jobs, ..PostgresConfig::default() }).unwrap()
+            let given = PostgresConfig { url, jobs, ..PostgresConfig::default() };
+            Settings::from_config(&given, std::collections::BTreeMap::new()).unwrap()
         };
         assert_eq!(one_worker(&settings(4), &server(false, 6), false), None);
         for (jobs, standby, free, pooled) in

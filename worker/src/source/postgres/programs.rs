@@ -51,12 +51,37 @@ impl Programs {
     /// One of them, on its way to `database` (`None`: where lists are asked for). It never asks for a password, is killed
     /// with whoever waits for it, and is not reached by the keys of a terminal.
     pub(super) fn command(&self, program: &str, database: Option<&str>) -> Command {
+        let mut command = self.program(program);
+        command.args(["-w", "-d", &self.connection.to(database)]);
+        command
+    }
+
+    /// One that takes the database as its last argument: `-d` means something else to it. `None` where it is not installed.
+    pub(super) fn optional(&self, program: &str, arguments: &[&str], database: &str) -> Option<Command> {
+        let mut command = self.folder.join(program).is_file().then(|| self.program(program))?;
+        command.arg("-w").args(arguments).arg(self.connection.to(Some(database)));
+        Some(command)
+    }
+
+    /// Tells a program of somebody else's the way to a database: by libpq's variables, and by a URL for those who read no others.
+    /// Whoever may look at its environment reads the password there.
+    pub(super) fn tell(&self, command: &mut Command, database: &str) {
+        command.envs(self.connection.variables().iter().map(|(name, value)| (name, value)));
+        command.env("PGDATABASE", database);
+        command.env("DATABASE_URL", self.connection.url(database).reveal());
+    }
+
+    /// One that goes nowhere.
+    pub(super) fn offline(&self, program: &str) -> Command {
+        self.program(program)
+    }
+
+    fn program(&self, program: &str) -> Command {
         let mut command = Command::new(self.folder.join(program));
         command.env_clear();
         command.envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.envs(self.connection.variables().iter().map(|(name, value)| (name, value)));
         command.env("LC_ALL", "C").env("PGAPPNAME", "lakehold");
-        command.args(["-w", "-d", &self.connection.to(database)]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
         command

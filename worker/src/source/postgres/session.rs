@@ -30,6 +30,9 @@ const LIMITS: &str = "set local statement_timeout = '5min'; set local lock_timeo
     \\endif
     ";
 
+/// The same for a session that changes things, where building an index may take as long as it takes.
+const TO_CHANGE: &str = "set statement_timeout = 0; set lock_timeout = '30s'; set search_path = pg_catalog; set client_min_messages = error";
+
 /// What is kept of its last words.
 const WORDS: usize = 16 * 1024;
 
@@ -48,6 +51,22 @@ impl Session {
     /// # Errors
     /// `Unavailable` (`pg.unreachable`) when no session is to be had, with libpq's own words.
     pub(super) async fn open(programs: &Programs, database: Option<&str>) -> Result<Self> {
+        let mut session = Self::begin(programs, database).await?;
+        session.anew("read committed").await?;
+        Ok(session)
+    }
+
+    /// Opens one that changes things: each command is a transaction of its own.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) async fn to_change(programs: &Programs, database: Option<&str>) -> Result<Self> {
+        let mut session = Self::begin(programs, database).await?;
+        session.run(TO_CHANGE).await?;
+        Ok(session)
+    }
+
+    async fn begin(programs: &Programs, database: Option<&str>) -> Result<Self> {
         let mut command = programs.command("psql", database);
         command.args(["-X", "-A", "-t", "-q", "-v", "VERBOSITY=terse", "-f", "-"]);
         command.env("PGCLIENTENCODING", "UTF8").stdin(Stdio::piped());
@@ -63,7 +82,6 @@ impl Session {
             "pg.connection-lost" => Fault { code: "pg.unreachable", ..fault },
             _ => fault,
         })?;
-        session.anew("read committed").await?;
         Ok(session)
     }
 

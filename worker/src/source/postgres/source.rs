@@ -17,7 +17,7 @@ use super::patterns::Pattern;
 use super::probe::{FACT_CLUSTER, other_cluster, probe};
 use super::programs::Programs;
 use super::settings::Settings;
-use super::work;
+use super::{restore, work};
 use crate::capture::Capture;
 use crate::source::{Source, SourcePlan};
 
@@ -84,5 +84,10 @@ impl Source for PostgresSource {
     async fn work(&self, assignment: &Assignment, capture: &mut Capture) -> Result<()> {
         let programs = self.programs().await?.clone();
         work::carry_out(&self.settings, programs, &self.jobs, assignment, capture).await
+    }
+
+    async fn restore(&self, assignment: &Assignment, capture: &mut Capture) -> Result<()> {
+        let programs = self.programs().await?.clone();
+        restore::bring(&self.settings, programs, &self.jobs, assignment, capture).await
     }
 }

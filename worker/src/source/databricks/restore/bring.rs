@@ -4,17 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::format::{Entry, Role, read_located};
-use lakehold_proto::ids::{Hash, Kind};
+use lakehold_proto::format::{Entry, Role};
 use lakehold_proto::killpoint::killpoint;
-use lakehold_proto::restore::{Act, Made, Meant, Restoring, Step, StepPart};
-use lakehold_proto::store::{Key, Put};
+use lakehold_proto::restore::{Act, Made, Meant, Restoring, Step};
 use lakehold_proto::task::Assignment;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
 use super::super::client::Client;
 use super::super::families::{STATEMENTS, WORKSPACE_LIST};
@@ -25,8 +22,9 @@ use super::known::{Databricks, carrier};
 use super::portable;
 use super::writes::Item;
 use super::{access, sql};
-use crate::capture::{Body, Capture, Draft, Meter, Reader};
+use crate::capture::{Capture, Meter, Reader};
 use crate::source::blueprint::{Blueprint as _, Point, Renamed, Seen};
+use crate::source::steps::{self, Became, Ended, not_made};
 
 /// Steps of one task that are carried out at once: what is in flight is bounded by the largest notebooks and files.
 const AT_ONCE: usize = 4;
@@ -52,22 +50,20 @@ pub(in super::super) async fn bring(
         Fault::new(Class::Unsupported, "task.unknown-kind", "carry out a task", detail)
             .hint("the run was planned by another version: let all workers run the same one")
     })?;
-    let restoring = capture.plan().restore.clone().ok_or_else(|| {
-        Fault::new(Class::Bug, "restore.no-plan", "carry out a task", "the plan says nothing of a restore")
-    })?;
+    let restoring = steps::restoring(capture)?;
     let work = Arc::new(Bringing {
         client: client.clone(),
         meter: capture.meter(),
         reader: capture.reader(),
         row,
         restoring,
-        made: Mutex::default(),
-        maybe_before: !is_first(capture, assignment).await?,
+        became: Became::of(capture.reader()),
+        maybe_before: !steps::is_first(capture, assignment).await?,
     });
     let at_once = if row.restore.in_order.is_some() { 1 } else { AT_ONCE };
     for frame in 0.. {
         let Some(lines) = capture.input(frame).await? else { break };
-        let steps: Vec<Step> = lines.iter().map(|line| read(line)).collect::<Result<_>>()?;
+        let steps: Vec<Step> = lines.iter().map(|line| steps::read(line)).collect::<Result<_>>()?;
         let mut done = futures::stream::iter(twins(steps))
             .map(|twins| {
                 let work = Arc::clone(&work);
@@ -76,18 +72,11 @@ pub(in super::super) async fn bring(
             .buffer_unordered(at_once);
         while let Some(ended) = done.next().await {
             for (step, ended) in ended? {
-                capture.add(&kind, recorded(&step, ended)).await?;
+                capture.add(&kind, steps::recorded(&step, ended, None)).await?;
             }
         }
     }
     Ok(())
-}
-
-/// Whether nobody can have done any of the task before.
-async fn is_first(capture: &Capture, assignment: &Assignment) -> Result<bool> {
-    let Reader { store, run, .. } = capture.reader();
-    let begun = Key::begun(run, assignment.task.id());
-    Ok(store.put_new(&begun, Bytes::new()).await? == Put::Created)
 }
 
 /// Steps of one name together: which of several alike was made must not be asked by two at once.
@@ -106,31 +95,6 @@ fn twins(steps: Vec<Step>) -> Vec<Vec<Step>> {
     groups
 }
 
-fn read(line: &[u8]) -> Result<Step> {
-    serde_json::from_slice(line)
-        .map_err(|e| Fault::new(Class::Integrity, "restore.step", "read what is to be brought back", e))
-}
-
-/// How one step ended: with the key it has now, or with why it has none.
-type Ended = std::result::Result<Option<String>, Fault>;
-
-/// The record of a step. An item has one for each of its steps.
-fn recorded(step: &Step, ended: Ended) -> Draft {
-    let draft = Draft::new(format!("{}/{}", step.act.word(), step.key), &step.name);
-    let role = if step.act == Act::Access { Role::Permissions } else { Role::Object };
-    match ended {
-        Ok(key) => {
-            let said = json!({"act": step.act, "from": step.key, "to": key});
-            let draft = draft.part(role, Body::json(said.to_string(), &said));
-            match key {
-                Some(key) => draft.became(key),
-                None => draft,
-            }
-        }
-        Err(fault) => draft.gap(role, fault),
-    }
-}
-
 /// A task under way.
 struct Bringing {
     client: Client,
@@ -138,8 +102,7 @@ struct Bringing {
     reader: Reader,
     row: &'static Row,
     restoring: Box<Restoring>,
-    /// What items of this run became, as far as it was asked for.
-    made: Mutex<HashMap<(Kind, String), Option<Made>>>,
+    became: Became,
     /// Whether another attempt may have done some of it.
     maybe_before: bool,
 }
@@ -151,7 +114,8 @@ impl Bringing {
         for mut step in twins.clone() {
             if step.act == Act::Create {
                 for twin in twins.iter().filter(|twin| twin.key != step.key) {
-                    step.others.extend(self.made(&self.row.kind(), &twin.key).await?.map(|made| made.key));
+                    step.others
+                        .extend(self.became.made(&self.row.kind(), &twin.key).await?.map(|made| made.key));
                 }
             }
             let one = self.carry_out(&step).await?;
@@ -189,7 +153,7 @@ impl Bringing {
         let kind = self.row.kind();
         let mut parts: HashMap<Role, (Bytes, Option<String>)> = HashMap::new();
         for part in &step.parts {
-            match self.body(part).await {
+            match steps::body(&self.reader, part).await {
                 Ok(bytes) => _ = parts.insert(part.role, (bytes, part.format.clone())),
                 Err(fault) if fault.class == Class::Integrity => return Ok(Err(fault)),
                 Err(fault) => return Err(fault),
@@ -219,7 +183,7 @@ impl Bringing {
                 Meant::Later { .. } if step.act == Act::Create => Renamed::Later,
                 Meant::Made { key, .. } | Meant::Later { key } => {
                     let alias = matches!(pointer.meant, Meant::Made { alias: true, .. });
-                    match self.made(&pointer.kind, key).await? {
+                    match self.became.made(&pointer.kind, key).await? {
                         Some(made) if alias => made.alias.map_or(Renamed::Missing, Renamed::Text),
                         Some(made) => Renamed::Text(made.key),
                         None => return Ok(Err(not_made(&pointer.kind, key))),
@@ -254,7 +218,7 @@ impl Bringing {
         let key = match &step.target {
             Some(key) => Some(key.clone()),
             None if step.act == Act::Create => carried_key(self.row, &step.key, &mut rename),
-            None => self.made(&kind, &step.key).await?.map(|made| made.key),
+            None => self.became.made(&kind, &step.key).await?.map(|made| made.key),
         };
         if key.is_none() && step.act != Act::Create {
             return Ok(Err(not_made(&kind, &step.key)));
@@ -266,7 +230,7 @@ impl Bringing {
 
     async fn create(&self, step: &Step, mut item: Item) -> Result<Ended> {
         let kind = self.row.kind();
-        if let Some(made) = self.made(&kind, &step.key).await? {
+        if let Some(made) = self.became.made(&kind, &step.key).await? {
             // An earlier attempt made it, and may not have come to the end.
             item.key = Some(made.key);
             return Ok(self.finish(&item).await.map(|()| item.key));
@@ -274,7 +238,7 @@ impl Bringing {
         match self.make(step, &mut item).await {
             Ok(alias) => {
                 let Some(key) = item.key.clone() else { return Ok(Err(no_key(self.row))) };
-                self.note(&Made { kind, from: step.key.clone(), key, alias }).await?;
+                self.became.note(&Made { kind, from: step.key.clone(), key, alias }).await?;
                 Ok(self.finish(&item).await.map(|()| item.key))
             }
             Err(fault) => Ok(Err(fault)),
@@ -589,55 +553,6 @@ impl Bringing {
             _ => true,
         }
     }
-
-    async fn body(&self, part: &StepPart) -> Result<Bytes> {
-        let mut whole = BytesMut::with_capacity(part.size as usize);
-        for frame in &part.frames {
-            whole.extend_from_slice(
-                &read_located(&*self.reader.store, &Key::pack(frame.object), frame).await?,
-            );
-        }
-        let found = Hash::of(&whole);
-        if found != part.sha256 {
-            let detail = format!("its frames together hash to {found}, not to {}", part.sha256);
-            return Err(Fault::new(
-                Class::Integrity,
-                "item.hash-mismatch",
-                "read what is to be brought back",
-                detail,
-            )
-            .hint("`lakehold verify` tells what else is hurt, and which snapshot has it whole"));
-        }
-        Ok(whole.freeze())
-    }
-
-    /// What an item of this run became; `None` when it did not come to be (yet).
-    async fn made(&self, kind: &Kind, key: &str) -> Result<Option<Made>> {
-        let known = (kind.clone(), key.to_owned());
-        if let Some(Some(made)) = self.made.lock().await.get(&known) {
-            return Ok(Some(made.clone()));
-        }
-        let at = Key::made(self.reader.run, &self.reader.environment, kind, key);
-        let made = match self.reader.store.get(&at).await? {
-            Some(body) => Some(
-                serde_json::from_slice::<Made>(&body)
-                    .map_err(|e| Fault::new(Class::Integrity, "restore.made", format!("read {at}"), e))?,
-            ),
-            None => None,
-        };
-        self.made.lock().await.insert(known, made.clone());
-        Ok(made)
-    }
-
-    async fn note(&self, made: &Made) -> Result<()> {
-        let at = Key::made(self.reader.run, &self.reader.environment, &made.kind, &made.from);
-        let body = serde_json::to_vec(made)
-            .map_err(|e| Fault::new(Class::Bug, "restore.encode", "write down what was made", e))?;
-        self.reader.store.put_new(&at, body.into()).await?;
-        killpoint("worker.after-made");
-        self.made.lock().await.insert((made.kind.clone(), made.from.clone()), Some(made.clone()));
-        Ok(())
-    }
 }
 
 /// What is carried has the key of what carries it, in the target.
@@ -654,12 +569,6 @@ fn carried_key(row: &Row, key: &str, rename: &mut dyn FnMut(&Point) -> Renamed) 
 fn parse(body: &[u8]) -> Result<Value> {
     serde_json::from_slice(body)
         .map_err(|e| Fault::new(Class::Unavailable, "http.unexpected", "read an answer", e))
-}
-
-fn not_made(kind: &Kind, key: &str) -> Fault {
-    let detail = format!("it refers to the {kind} {key:?}, which was not brought back");
-    Fault::new(Class::Absent, "restore.missing", "put references into the target's words", detail)
-        .hint("see why that one failed, and restore again: what is there already is left as it is")
 }
 
 fn no_key(row: &Row) -> Fault {

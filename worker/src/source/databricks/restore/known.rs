@@ -10,7 +10,7 @@ use super::super::families::{FAMILIES, GRANTS, PERMISSIONS, SECRETS, STATEMENTS,
 use super::super::kinds::{
     Access, Class, Content, FieldRule, Is, List, Row, Treat, Write, is_metastores, path, row,
 };
-use super::super::probe::{FACT_ACCOUNT_ID, FACT_METASTORE_ID};
+use super::super::probe::{FACT_ACCOUNT_ID, FACT_METASTORE_ID, FACT_WORKSPACE_ID};
 use super::super::work::canonical_path;
 use super::portable::{self, EVERYBODY, NAMED, PRINCIPALS};
 use crate::source::blueprint::{Blueprint, By, Concern, Point, Renamer, Seen};
@@ -23,6 +23,10 @@ pub struct Databricks;
 const APART: &str = "/";
 
 impl Blueprint for Databricks {
+    fn place(&self) -> &'static str {
+        FACT_WORKSPACE_ID
+    }
+
     fn layer(&self, kind: &Kind) -> Option<u8> {
         row(kind.as_str()).map(|row| row.restore.layer)
     }

@@ -25,7 +25,7 @@ use super::held::Held;
 use super::listing::{WITHIN, refused};
 use super::loose::{self, Loose};
 use super::rows::{self, Within};
-use super::{Work, document};
+use super::{Work, document, schema};
 use crate::capture::{Body, Capture, Draft};
 
 /// Tables from this size on have a task of their own.
@@ -74,8 +74,7 @@ pub(super) async fn capture(work: &Work, capture: &mut Capture, scope: &str) -> 
     let within = Within::of(database, &held.snapshot);
     let found = look(work, capture, &mut held, &within.database).await?;
     if work.wants(DATABASE) {
-        let schema = schema(work, &within, &found.hidden).await;
-        add_database(work, capture, &held, &within, &found, schema).await?;
+        add_database(work, capture, &mut held, &within, &found).await?;
     }
     let loose = loose_of(work, &within.database, &found);
     let groups = groups(&within.database, found.tables);
@@ -200,7 +199,7 @@ fn unreadable(table: &Table, is_standby: bool) -> Option<Fault> {
 }
 
 /// The archive of the schema. What we may not look at is not in it.
-async fn schema(work: &Work, within: &Within, hidden: &[Table]) -> Result<Body> {
+async fn archive(work: &Work, within: &Within, hidden: &[Table]) -> Result<Body> {
     let mut arguments = within.arguments().to_vec();
     arguments.push("-s".to_owned());
     for table in hidden {
@@ -226,41 +225,52 @@ async fn schema(work: &Work, within: &Within, hidden: &[Table]) -> Result<Body> 
 async fn add_database(
     work: &Work,
     capture: &mut Capture,
-    held: &Held,
+    held: &mut Held,
     within: &Within,
     found: &Found,
-    schema: Result<Body>,
 ) -> Result<()> {
     let name = join(&[&within.database]);
-    let Properties { properties, bytes, extensions, relations, constraints, .. } = &found.properties;
     let names = |tables: &Vec<Table>| {
         tables.iter().map(|table| join(&[&table.schema, &table.name])).collect::<Vec<_>>()
     };
     let without_rows: BTreeMap<_, _> =
         found.without_rows.iter().map(|(pattern, tables)| (pattern, names(tables))).collect();
-    let document = json!({
-        "properties": properties,
-        "extensions": extensions,
-        "relations": relations,
-        "constraints": constraints,
-        "not_validated": found.properties.not_validated,
-        "invalid_indexes": found.properties.invalid_indexes,
-        "not_populated": found.properties.not_populated,
+    let told = &found.properties;
+    let mut document = json!({
+        "properties": told.properties,
+        "settings": told.settings,
+        "roles": told.roles,
+        "extensions": told.extensions,
+        "relations": told.relations,
+        "constraints": told.constraints,
+        "not_validated": told.not_validated,
+        "invalid_indexes": told.invalid_indexes,
+        "not_populated": told.not_populated,
         "sequences": found.sequences,
         "migrations": found.migrations,
         "without_rows": without_rows,
+        "hidden": names(&found.hidden),
         document::CAPTURED: {
             "at": held.snapshot,
-            "bytes": bytes,
+            "bytes": told.bytes,
             "pg_dump": work.programs.version,
         },
     });
-    let mut draft = Draft::new(name.clone(), name).part(Role::Object, document::body(&document));
+    let mut draft = Draft::new(name.clone(), name);
+    draft = match schema::ask(&mut held.session, &held.snapshot.encoding).await {
+        Ok(schema) => draft.part(Role::Object, document::with_schema(&document, &schema)),
+        Err(fault) if work.attempt == 1 || fault.code == "pg.connection-lost" => return Err(fault),
+        Err(fault) => {
+            let reason = format!("the catalogue does not tell the schema: {fault}");
+            document["schema"] = json!({"unknown": reason});
+            draft.part(Role::Object, document::body(&document)).degraded(reason)
+        }
+    };
     for reason in lacks(work, within, found) {
         draft = draft.degraded(reason);
     }
-    let draft = match schema {
-        Ok(schema) => draft.part_as(Role::Content, document::HEAD, schema),
+    let draft = match archive(work, within, &found.hidden).await {
+        Ok(archive) => draft.part_as(Role::Content, document::HEAD, archive),
         Err(fault) if work.attempt == 1 => return Err(fault),
         Err(fault) => {
             rows::still_holds(work, within, None).await?;

@@ -1,10 +1,14 @@
 //! What is written down of an item besides what PostgreSQL's programs write. What was true at that moment alone stands below
 //! `captured`, and is not compared.
 
-use lakehold_proto::format::Role;
+use lakehold_proto::format::{Role, canonical_json};
+use lakehold_proto::ids::{Hash, Kind};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::super::catalog::Table;
+use super::super::kinds::{DATABASE, TABLE};
 use super::super::names::join;
 use crate::capture::{Body, Draft};
 
@@ -31,6 +35,28 @@ pub(super) fn body(document: &Value) -> Body {
     let mut compared = document.clone();
     comparable(&mut compared);
     Body::json(document.to_string(), &compared)
+}
+
+/// The body of a database's document, with its schema, which stays the text that it is: it is made in one order, and of ten
+/// thousand tables it is megabytes.
+pub(super) fn with_schema(document: &Value, schema: &RawValue) -> Body {
+    let mut compared = document.clone();
+    comparable(&mut compared);
+    let mut lasting = Sha256::new();
+    lasting.update(canonical_json(&compared));
+    lasting.update(schema.get());
+    let document = document.to_string();
+    let raw = format!("{{\"schema\":{},{}", schema.get(), document.trim_start_matches('{'));
+    Body::compared(raw, Hash::finish(lasting))
+}
+
+/// See [`crate::source::ToldIn`]. An archive is another text for what the catalogue told.
+pub fn told_in(kind: &Kind, role: Role) -> &'static [&'static str] {
+    match (kind.as_str(), role) {
+        (DATABASE, Role::Content) => &["schema", "properties", "settings", "extensions"],
+        (TABLE, Role::Content) => &["columns", "rows"],
+        _ => &[],
+    }
 }
 
 /// The item of a table, without anything in it.

@@ -13,6 +13,7 @@ use super::super::archive::Entry;
 use super::super::dump::{self, Dump, unexpected};
 use super::super::kinds::LOOSE_DATA;
 use super::super::names::{identifier, join};
+use super::super::reading::Reading;
 use super::rows::{Within, read, still_holds};
 use super::{Work, document};
 use crate::capture::{Body, Capture, Draft};
@@ -62,8 +63,12 @@ async fn try_to(work: &Work, capture: &mut Capture, within: &Within, loose: &Loo
     let block = dump.lock().await.block().await?;
     let (head, lasting) = dump.lock().await.head(block.as_ref(), is_loose);
     let mut draft = draft(within, loose);
+    let reading = Reading::begin(&work.programs, &head).await?;
     if block.is_some() {
-        draft = draft.part_as(Role::Data, document::BLOCKS, Body::Stream(dump::rest(&dump)));
+        let rest = reading.of(dump::rest(&dump));
+        draft = draft.part_as(Role::Data, document::BLOCKS, Body::Stream(rest));
+    } else {
+        reading.end().await?;
     }
     let draft = draft.part_as(Role::Content, document::HEAD, Body::compared(head, lasting));
     capture.add_whole(&Kind::of(LOOSE_DATA), draft).await?

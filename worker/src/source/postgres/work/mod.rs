@@ -9,6 +9,7 @@ mod held;
 mod listing;
 mod loose;
 mod rows;
+pub(super) mod schema;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use super::settings::Settings;
 use crate::capture::Capture;
 
 pub(super) use document::comparable;
+pub use document::told_in;
 
 /// One task under way.
 #[derive(Clone, Debug)]

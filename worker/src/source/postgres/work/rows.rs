@@ -18,6 +18,7 @@ use super::super::catalog::{Snapshot, Table, Yes, waited_for};
 use super::super::dump::{self, Dump, SharedDump, unexpected};
 use super::super::kinds::TABLE;
 use super::super::names::identifier;
+use super::super::reading::Reading;
 use super::super::session::Session;
 use super::held::in_the_way;
 use super::{Work, document};
@@ -126,6 +127,7 @@ async fn together(work: &Work, capture: &mut Capture, within: &Within, tables: &
         let (head, lasting) = dump.lock().await.head(Some(&block), |entry| parts.belongs(entry, table));
         let count = Arc::new(AtomicU64::new(0));
         let rows = dump::rows(&dump, left.is_empty(), &count);
+        let rows = Reading::begin(&work.programs, &head).await?.of(rows);
         let about = table.clone();
         let document = move || document::body(&document::table(&about, Some(count.load(Relaxed))));
         let draft = document::draft(&within.database, table)
