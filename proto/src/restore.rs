@@ -179,6 +179,9 @@ pub struct Step {
     /// Its bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<StepPart>,
+    /// Of an item that comes without the whole that it is part of: what the whole says of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub whole: Vec<StepPart>,
     /// What its references mean in the target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pointers: Vec<Pointer>,

@@ -156,7 +156,22 @@ impl Planner<'_> {
         }
     }
 
+    /// The whole that an item is part of and comes without.
+    fn alone(&self, number: usize) -> Option<usize> {
+        self.wholes.get(&number).copied().filter(|&whole| whole != number && !self.selected[whole])
+    }
+
+    /// Whether an item comes in the whole that it is part of.
+    fn is_in_whole(&self, number: usize) -> bool {
+        self.wholes.get(&number).is_some_and(|&whole| whole != number && self.selected[whole])
+    }
+
     /// Whether an item is made anew, whatever the target has of its name.
+    fn is_made_anew(&self, number: usize) -> bool {
+        self.wholes.contains_key(&number)
+    }
+
+    /// Whether others are made as part of an item.
     fn is_whole(&self, number: usize) -> bool {
         self.wholes.get(&number) == Some(&number)
     }
@@ -186,7 +201,9 @@ impl Planner<'_> {
         let points = self.blueprint.points(&item.seen(&documents));
         // Everybody whom a list of permissions names would be half of the workspace.
         let wanted = points.iter().filter(|point| !point.principal);
-        Ok(wanted.filter_map(|point| meant(self.from, point)).map(|(needed, ..)| needed).collect())
+        let needed = wanted.filter_map(|point| meant(self.from, point)).map(|(needed, ..)| needed);
+        // A part comes without its whole, where it can, unless that is asked for.
+        Ok(needed.filter(|needed| self.wholes.get(&number) != Some(needed)).collect())
     }
 
     /// Looks at each item that is asked for.

@@ -155,6 +155,7 @@ mod tests {
             target: None,
             others: Vec::new(),
             parts: Vec::new(),
+            whole: Vec::new(),
             pointers: Vec::new(),
             set: Vec::new(),
             parts_of_it: 0,

@@ -3,7 +3,10 @@
 //! Only what the restore's own record names is touched, and only after a fresh look at the environment has read it back: an
 //! item that somebody else made meanwhile has another key.
 
+use std::collections::HashSet;
+
 use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::format::Entry;
 use lakehold_proto::ids::Kind;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::restore::{Act, Step};
@@ -77,7 +80,7 @@ impl Restore<'_> {
             let why = Some("the restore made it".to_owned());
             decisions.items.push(&Planned { why, ..Planned::on_target(&item, Action::Delete) })?;
         }
-        for (kind, became, step) in wholes(&**store, record, blueprint).await? {
+        for (kind, became, step) in made_anew(&**store, record, blueprint).await? {
             let stage = first + u16::from(u8::MAX - blueprint.layer(&kind).unwrap_or_default()) * 201;
             decisions.steps.push(stage, &kind, None, &step)?;
             let why = "the restore made it; what it took the place of has its name again";
@@ -88,21 +91,30 @@ impl Restore<'_> {
     }
 }
 
-/// The wholes that a restore made, by what they are called, with the steps that take them away: each has what the restore wrote
-/// down of it.
-async fn wholes(
+/// The wholes that a restore made, and the parts that it made without theirs, by what they are called, with the steps that take
+/// them away: each has what the restore wrote down of it.
+async fn made_anew(
     store: &dyn Store,
     record: &Manifest,
     blueprint: &dyn Blueprint,
 ) -> Result<Vec<(Kind, String, Step)>> {
+    let whole_of = |kind: &Kind, entry: &Entry| {
+        let key = entry.key.strip_prefix("create/")?;
+        blueprint.whole(kind, key).map(|whole| (whole == (kind.clone(), key.to_owned()), whole))
+    };
+    let mut wholes = HashSet::new();
+    each_index(store, record, &|_| true, |named, index| {
+        let found = index.entries.iter().filter_map(|entry| whole_of(&named.kind, entry));
+        wholes.extend(found.filter_map(|(is_whole, whole)| is_whole.then_some(whole)));
+        Ok(true)
+    })
+    .await?;
     let mut found = Vec::new();
     each_index(store, record, &|_| true, |named, index| {
         for entry in &index.entries {
-            let Some(key) = entry.key.strip_prefix("create/") else { continue };
-            let is_whole = blueprint
-                .whole(&named.kind, key)
-                .is_some_and(|(kind, whole)| kind == named.kind && whole == key);
-            let Some(became) = entry.became.clone().filter(|_| is_whole) else { continue };
+            let Some((is_whole, whole)) = whole_of(&named.kind, entry) else { continue };
+            let is_by_itself = is_whole || !wholes.contains(&whole);
+            let Some(became) = entry.became.clone().filter(|_| is_by_itself) else { continue };
             let step = Step {
                 act: Act::Delete,
                 key: became.clone(),
@@ -110,6 +122,7 @@ async fn wholes(
                 target: Some(became.clone()),
                 others: Vec::new(),
                 parts: parts(entry, &index, |_| true)?,
+                whole: Vec::new(),
                 pointers: Vec::new(),
                 set: Vec::new(),
                 parts_of_it: 0,

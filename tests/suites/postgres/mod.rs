@@ -1,5 +1,6 @@
 //! PostgreSQL servers as environments, against the real thing.
 
+mod alone;
 mod backup;
 mod diff;
 mod program;

@@ -7,7 +7,7 @@ use lakehold_tests::program::{Program, Ran, until};
 use super::{awkward, digests};
 
 /// Two environments: `shop` with the database, and `dr`, which may be the same server.
-fn program(shop: &Postgres, dr: &Postgres) -> Program {
+pub(super) fn program(shop: &Postgres, dr: &Postgres) -> Program {
     let program = Program::new(&[], "none");
     std::fs::write(program.path("password"), PASSWORD).unwrap();
     let password = program.path("password").display().to_string();
@@ -20,7 +20,7 @@ fn program(shop: &Postgres, dr: &Postgres) -> Program {
     program
 }
 
-async fn does(program: &Program, typed: &str) -> Ran {
+pub(super) async fn does(program: &Program, typed: &str) -> Ran {
     let ran = program.start(typed).end().await;
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     ran
@@ -34,7 +34,7 @@ fn schema(server: &Postgres, database: &str) -> String {
     text.lines().filter(|line| !line.contains("restrict ")).collect::<Vec<_>>().join("\n")
 }
 
-fn databases(server: &Postgres) -> Vec<String> {
+pub(super) fn databases(server: &Postgres) -> Vec<String> {
     let names = server.sql("postgres", "select datname from pg_database where not datistemplate order by 1");
     names.lines().map(str::to_owned).collect()
 }
@@ -200,11 +200,6 @@ async fn what_cannot_be_restored_whole_takes_nobodys_place() {
     assert_eq!(digests(&server, "shop"), rows);
     assert!(!databases(&server).iter().any(|name| name.contains("_before_")), "{:?}", databases(&server));
     std::fs::write(largest, whole).unwrap();
-
-    // A table by itself is told to need its database, before anything is done.
-    let blocked = program.start("restore shop --to shop --item table/shop.public.pairs").end().await;
-    assert_eq!(blocked.code, Some(4), "{blocked:#?}");
-    assert!(blocked.out.contains("it comes with its database alone"), "{blocked:#?}");
 
     // The database is gone between plan and apply; then somebody makes one of its name.
     let plan = program.path("plan.json").display().to_string();

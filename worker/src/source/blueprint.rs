@@ -64,6 +64,20 @@ pub enum Concern {
     Starts,
 }
 
+/// See [`Blueprint::alone`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alone {
+    /// It does not, for this reason.
+    Never(&'static str),
+    /// With this part of the whole, and with what a person must know of.
+    With {
+        /// The part.
+        of_whole: Role,
+        /// See [`Concern::ByHand`].
+        by_hand: Vec<String>,
+    },
+}
+
 /// What a reference becomes: its new text, or nothing where the target does not have it.
 pub type Renamer<'a> = &'a mut dyn FnMut(&Point) -> Renamed;
 
@@ -91,9 +105,9 @@ pub trait Blueprint: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Why an item cannot come without the whole that it is part of.
-    fn alone(&self, _kind: &Kind) -> Option<&'static str> {
-        None
+    /// How an item comes without the whole that it is part of: it takes the place of what the target has of its name.
+    fn alone(&self, _seen: &Seen<'_>, _target: Option<&Seen<'_>>, _crossing: &Crossing) -> Alone {
+        Alone::Never("it comes as part of another alone")
     }
 
     /// Whether the target is asked what it has of this kind.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::TOLD;
 use crate::cli::{Context, exit};
-use crate::output::{Format, age, count, document, print, shown};
+use crate::output::{Format, age, count, document, escaped, print, shown};
 use crate::restore::document::Summary;
 use crate::snapshot::items::each_index;
 
@@ -89,12 +89,8 @@ pub(super) fn tell(report: &Report, output: Format) -> Result<u8> {
             );
             for failure in report.failures.iter().take(TOLD) {
                 let Failure { kind, name, act, fault } = failure;
-                text += &format!(
-                    "  ! {act} {kind}/{}: {} [{}]\n",
-                    shown(name),
-                    shown(&fault.message),
-                    fault.code
-                );
+                let message = escaped(&fault.message);
+                text += &format!("  ! {act} {kind}/{}: {message} [{}]\n", shown(name), fault.code);
             }
             if report.failures.len() > TOLD {
                 text += &format!("  … and {} more (all: -o json)\n", report.failures.len() - TOLD);

@@ -2,14 +2,14 @@
 
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::{Entry, Role, canonical_json};
-use lakehold_proto::restore::{Crossing, Meant, Pointer};
-use lakehold_worker::source::blueprint::{Concern, Point, Renamed};
+use lakehold_proto::restore::{Crossing, Meant, Pointer, StepPart};
+use lakehold_worker::source::blueprint::{Alone, Concern, Point, Renamed};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::decisions::{Action, Planned};
 use super::super::side::{Documents, Held};
-use super::Planner;
+use super::{Planner, parts};
 use crate::diff::{FieldChange, compare};
 
 /// Fields that are told of one item.
@@ -22,6 +22,8 @@ pub(super) struct Look {
     pub(super) item: usize,
     /// What is decided, as far as it itself goes.
     pub(super) planned: Planned,
+    /// Where it comes without the whole that it is part of: what it needs of that.
+    pub(super) whole: Vec<StepPart>,
     /// What its references become.
     pub(super) pointers: Vec<Pointer>,
     /// Items of the source that it refers to and that may be made; and those of them that it cannot be without.
@@ -39,7 +41,8 @@ pub(super) struct Look {
 impl Planner<'_> {
     pub(super) async fn look_at(&self, number: usize) -> Result<Look> {
         let item = self.from.item(number)?;
-        let target = self.pairs.of(number).map(|target| self.to.item(target)).transpose()?;
+        let target = self.pairs.of(number).filter(|_| !self.is_in_whole(number));
+        let target = target.map(|target| self.to.item(target)).transpose()?;
         let mut look = Look::new(number, &item, target.as_ref());
         let documents = match item.documents(self.store, self.blueprint).await {
             Err(fault) if fault.class == Class::Integrity => return Ok(hurt(look, &fault)),
@@ -83,7 +86,7 @@ impl Planner<'_> {
             // It cannot be without something that it refers to.
             _ if look.planned.action == Action::Blocked => Action::Blocked,
             None => Action::Create,
-            Some(_) if self.is_whole(number) => Action::Replace,
+            Some(_) if self.is_made_anew(number) => Action::Replace,
             Some(_) if !look.body && !look.access => Action::Unchanged,
             Some(_) if self.pairs.is_sure(number) => Action::Replace,
             Some(_) => Action::Adopt,
@@ -111,11 +114,20 @@ impl Planner<'_> {
                 Concern::Starts => look.planned.starts = true,
             }
         }
-        if let Some(whole) = self.wholes.get(&number)
-            && !self.selected[*whole]
-            && let Some(why) = self.blueprint.alone(&item.kind)
-        {
-            (look.planned.action, look.planned.why) = (Action::Blocked, Some(why.into()));
+        if let Some(whole) = self.alone(number) {
+            match self.blueprint.alone(&seen, is.as_ref(), crossing) {
+                Alone::Never(why) => {
+                    (look.planned.action, look.planned.why) = (Action::Blocked, Some(why.into()));
+                }
+                Alone::With { of_whole, by_hand } => {
+                    let whole = self.from.item(whole)?;
+                    look.whole = parts(&whole.entry, &whole.index, |part| part.role == of_whole)?;
+                    look.planned.by_hand.extend(by_hand);
+                    if let Some(gap) = whole.gap(of_whole) {
+                        (look.planned.action, look.planned.why) = (Action::Blocked, Some(gap));
+                    }
+                }
+            }
         }
         for role in [Role::Object, Role::Content] {
             if let Some(gap) = item.gap(role) {
@@ -282,6 +294,7 @@ impl Look {
         Self {
             item: number,
             planned,
+            whole: Vec::new(),
             pointers: Vec::new(),
             needs: Vec::new(),
             firm: Vec::new(),

@@ -67,7 +67,7 @@ impl Planner<'_> {
         (parts_of_it, bytes_of_it): (u64, u64),
         decisions: &mut Decisions,
     ) -> Result<()> {
-        let Look { item: number, planned, pointers, body, access, order: rank, .. } = look;
+        let Look { item: number, planned, whole, pointers, body, access, order: rank, .. } = look;
         let item = self.from.item(number)?;
         let others = self.twins_of(&item, number).into_iter();
         let step = Step {
@@ -77,6 +77,7 @@ impl Planner<'_> {
             target: planned.target,
             others: others.map(|twin| Ok(self.to.item(twin)?.entry.key)).collect::<Result<_>>()?,
             parts: parts(&item.entry, &item.index, |_| true)?,
+            whole,
             pointers,
             set: Vec::new(),
             parts_of_it: 0,
@@ -88,7 +89,7 @@ impl Planner<'_> {
             // Its parts are made in it, and then it is completed.
             add(order.stage[number], &step)?;
             add(order.end, &Step { act: Act::Complete, parts_of_it, bytes_of_it, ..step.clone() })?;
-        } else if planned.action == Action::Create && waits.is_empty() {
+        } else if self.alone(number).is_some() || planned.action == Action::Create && waits.is_empty() {
             add(order.stage[number], &step)?;
         } else if planned.action == Action::Create {
             let keys = waits.iter().map(|waits| Ok(self.from.item(*waits)?.entry.key));
@@ -126,7 +127,11 @@ impl Planner<'_> {
             let documents = item.documents(self.store, self.blueprint).await?;
             let seen = item.seen(&documents);
             let mine = to.probe.identity.id == item.key();
+            // What is part of a whole goes with it.
+            let whole = self.blueprint.whole(&item.kind, item.key());
+            let is_part = whole.is_some_and(|(kind, key)| kind != item.kind || key != item.key());
             if mine
+                || is_part
                 || self.blueprint.is_builtin(&seen)
                 || self.blueprint.shared(&seen, &from.probe, &to.probe).is_some()
             {
@@ -156,6 +161,7 @@ pub(in crate::restore) fn on_target(act: Act, item: &Held) -> Result<Step> {
         others: Vec::new(),
         // To take it away, the API wants no more than what names it.
         parts: parts(&item.entry, &item.index, |part| act != Act::Delete || part.role == Role::Object)?,
+        whole: Vec::new(),
         pointers: Vec::new(),
         set: Vec::new(),
         parts_of_it: 0,

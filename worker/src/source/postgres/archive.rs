@@ -5,6 +5,9 @@
 //! The format is that of PostgreSQL's `pg_backup_archiver.c` and `pg_backup_custom.c`, versions 1.14 (PostgreSQL 12 to 15),
 //! 1.15 (16) and 1.16 (17, 18); a newer one is refused. Nothing is compressed: `-Z0`.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use bytes::Bytes;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::Hash;
@@ -31,9 +34,23 @@ pub(super) struct Entry {
     pub(super) tag: String,
     /// The schema.
     pub(super) schema: String,
+    /// The entries without which it cannot be.
+    pub(super) needs: Vec<i32>,
+    /// Where its texts lie in `raw`.
+    texts: Texts,
     /// All that stays the same from dump to dump while nobody changes it.
     lasting: Hash,
     raw: Vec<u8>,
+}
+
+/// See [`Entry`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Texts {
+    definition: Range<usize>,
+    copy: Range<usize>,
+    tablespace: Range<usize>,
+    method: Range<usize>,
+    owner: Range<usize>,
 }
 
 /// A dump on its way in.
@@ -145,6 +162,29 @@ impl<R: AsyncRead + Unpin> Archive<R> {
         Ok(Some(piece))
     }
 
+    /// The head of an archive of a table's rows alone, for a table that is called otherwise: `table` is SQL.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) async fn head_for(mut self, table: &str) -> Result<Bytes> {
+        let mut entries = Vec::new();
+        for entry in &self.entries {
+            if entry.is_rows() {
+                entries.push(entry.rows_for(table).ok_or_else(|| broken("its rows are for no table"))?);
+            } else if entry.is_setting() {
+                entries.push(entry.raw.clone());
+            }
+        }
+        let mut head = std::mem::take(&mut self.preface);
+        head.push(0);
+        head.extend((entries.len() as u32).to_le_bytes());
+        entries.into_iter().for_each(|entry| head.extend(entry));
+        while let Some(piece) = self.rest().await? {
+            head.extend(piece);
+        }
+        Ok(head.into())
+    }
+
     /// The head of an archive of those entries that are wanted, up to where the rows of `block` begin; and the hash of what of
     /// it lasts from dump to dump.
     pub(super) fn head(&self, block: Option<&Block>, wanted: impl Fn(&Entry) -> bool) -> (Bytes, Hash) {
@@ -172,6 +212,43 @@ impl Entry {
     /// Whether it holds the rows of a table.
     pub(super) fn is_rows(&self) -> bool {
         self.what == "TABLE DATA"
+    }
+
+    /// The SQL that makes it.
+    pub(super) fn definition(&self) -> Cow<'_, str> {
+        self.text(&self.texts.definition)
+    }
+
+    /// Where it lies; empty where that is the database's own place.
+    pub(super) fn tablespace(&self) -> Cow<'_, str> {
+        self.text(&self.texts.tablespace)
+    }
+
+    /// How a table keeps its rows; empty of what has none.
+    pub(super) fn method(&self) -> Cow<'_, str> {
+        self.text(&self.texts.method)
+    }
+
+    /// Whose it is.
+    pub(super) fn owner(&self) -> Cow<'_, str> {
+        self.text(&self.texts.owner)
+    }
+
+    fn text(&self, at: &Range<usize>) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.raw[at.clone()])
+    }
+
+    /// The same rows, for a table that is called otherwise: `table` is SQL.
+    fn rows_for(&self, table: &str) -> Option<Vec<u8>> {
+        let copy = std::str::from_utf8(&self.raw[self.texts.copy.clone()]).ok()?;
+        let rest = copy.strip_prefix("COPY ")?;
+        let copy = format!("COPY {table}{}", &rest[qualified(rest)?..]);
+        let mut raw = self.raw[..self.texts.copy.start - 5].to_vec();
+        raw.push(0);
+        raw.extend((copy.len() as u32).to_le_bytes());
+        raw.extend(copy.as_bytes());
+        raw.extend(&self.raw[self.texts.copy.end..]);
+        Some(raw)
     }
 
     /// Whether it tells where a sequence stands.
@@ -206,6 +283,12 @@ impl<R: AsyncRead + Unpin> Reading<R> {
     }
 
     async fn text(&mut self) -> Result<Option<String>> {
+        let at = self.span().await?;
+        Ok(at.map(|at| String::from_utf8_lossy(&self.taken[at]).into_owned()))
+    }
+
+    /// Where a text lies in what was taken.
+    async fn span(&mut self) -> Result<Option<Range<usize>>> {
         let length = i64::from(self.int().await?);
         if length < 0 {
             return Ok(None);
@@ -213,8 +296,9 @@ impl<R: AsyncRead + Unpin> Reading<R> {
         if length > LONGEST {
             return Err(broken("a text in it is too long to be one"));
         }
-        let bytes = self.take(length as usize).await?;
-        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+        let begin = self.taken.len();
+        self.take(length as usize).await?;
+        Ok(Some(begin..self.taken.len()))
     }
 
     async fn entry(&mut self, minor: u8) -> Result<Entry> {
@@ -224,36 +308,69 @@ impl<R: AsyncRead + Unpin> Reading<R> {
         let oid = self.text().await?.unwrap_or_default();
         let [tag, what] = [self.text().await?.unwrap_or_default(), self.text().await?.unwrap_or_default()];
         let section = self.int().await?;
-        let [definition, _drop, copy] = [self.text().await?, self.text().await?, self.text().await?];
+        let [definition, _drop, copy] = [self.span().await?, self.span().await?, self.span().await?];
         let schema = self.text().await?.unwrap_or_default();
-        let [tablespace, method] = [self.text().await?, self.text().await?];
+        let [tablespace, method] = [self.span().await?, self.span().await?];
         if minor >= 16 {
             self.int().await?;
         }
-        let owner = self.text().await?;
+        let owner = self.span().await?;
         // Whether rows had object ids: not since PostgreSQL 12.
         self.text().await?;
-        while self.text().await?.is_some() {}
+        let mut needs = Vec::new();
+        while let Some(needed) = self.text().await? {
+            needs.push(needed.parse().map_err(|_| broken("a number in it is none"))?);
+        }
         // Where its block lies, which what is written to a pipe does not know.
         self.take(9).await?;
+        let [definition, copy, tablespace, method, owner] =
+            [definition, copy, tablespace, method, owner].map(Option::unwrap_or_default);
+        let texts = Texts { definition, copy, tablespace, method, owner };
+        let raw = std::mem::take(&mut self.taken);
         let mut lasting = Sha256::new();
         for text in [
-            Some(&tag),
-            Some(&what),
-            definition.as_ref(),
-            copy.as_ref(),
-            Some(&schema),
-            tablespace.as_ref(),
-            method.as_ref(),
-            owner.as_ref(),
+            tag.as_bytes(),
+            what.as_bytes(),
+            &raw[texts.definition.clone()],
+            &raw[texts.copy.clone()],
+            schema.as_bytes(),
+            &raw[texts.tablespace.clone()],
+            &raw[texts.method.clone()],
+            &raw[texts.owner.clone()],
         ] {
-            let text = text.map_or("", String::as_str);
             lasting.update((text.len() as u64).to_le_bytes());
             lasting.update(text);
         }
         lasting.update(section.to_le_bytes());
-        let (lasting, raw) = (Hash::finish(lasting), std::mem::take(&mut self.taken));
-        Ok(Entry { id, oid, what, tag, schema, lasting, raw })
+        Ok(Entry { id, oid, what, tag, schema, needs, texts, lasting: Hash::finish(lasting), raw })
+    }
+}
+
+/// How long the name is that SQL begins with, with the schema before it. `None` where it begins with none.
+pub(super) fn qualified(sql: &str) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let rest = &sql[at..];
+        at += match rest.strip_prefix('"') {
+            Some(quoted) => {
+                let mut end = 0;
+                loop {
+                    end += quoted[end..].find('"')? + 1;
+                    if !quoted[end..].starts_with('"') {
+                        break end + 1;
+                    }
+                    end += 1;
+                }
+            }
+            None => {
+                let ends = |c: char| c.is_whitespace() || "\".(;,".contains(c);
+                rest.find(ends).unwrap_or(rest.len())
+            }
+        };
+        if at == 0 || !sql[at..].starts_with('.') {
+            return (at > 0).then_some(at);
+        }
+        at += 1;
     }
 }
 

@@ -100,8 +100,16 @@ async fn make(work: &Bringing, step: &Step, place: &Place, session: &mut Session
         let mut arguments = vec!["--section=pre-data"];
         arguments.extend(work.owners());
         arguments.extend(without_tablespaces(session).await?);
-        feed::feed(&work.programs, &beside, &feed::label(&step.key), &arguments, &work.reader, &[content])
-            .await?;
+        feed::feed(
+            &work.programs,
+            &beside,
+            &feed::label(&step.key),
+            &arguments,
+            &work.reader,
+            &[],
+            &[content],
+        )
+        .await?;
     }
     rows::expect(&work.programs, &beside).await?;
     let made = Made {

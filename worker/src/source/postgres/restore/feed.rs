@@ -32,7 +32,7 @@ const LOOKS: u32 = 300;
 /// Frames that are read ahead.
 const AHEAD: usize = 2;
 
-/// Lets an archive flow into `pg_restore`: its parts, one after the other.
+/// Lets an archive flow into `pg_restore`: its `head`, if that was read before, and its parts, one after the other.
 ///
 /// # Errors
 /// The store's; `Integrity` when a part is hurt; `Unavailable` (`pg.restore-failed`) when the program does not end well. Then
@@ -43,17 +43,17 @@ pub(super) async fn feed(
     label: &str,
     arguments: &[&str],
     reader: &Reader,
+    head: &[u8],
     parts: &[&StepPart],
 ) -> Result<()> {
     let mut command = programs.command("pg_restore", Some(database));
     command.arg("--exit-on-error").args(arguments).stdin(Stdio::piped()).env("PGAPPNAME", label);
     let (mut child, words) = spawn(&mut command)?;
     let mut input = child.stdin.take().ok_or_else(|| begin("pg_restore", &"it has no pipes"))?;
+    // When it reads no more, its own words tell why.
+    let mut reads = input.write_all(head).await.is_ok();
     for part in parts {
-        if !pour(part, reader, &mut input).await? {
-            // It reads no more: its own words tell why.
-            break;
-        }
+        reads = reads && pour(part, reader, &mut input).await?;
     }
     drop(input);
     ended((child, words)).await

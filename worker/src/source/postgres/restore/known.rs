@@ -10,7 +10,7 @@ use super::super::kinds::{DATABASE, GLOBALS, LOOSE_DATA, ROLE, TABLE, TABLESPACE
 use super::super::names::{first, identifier, join, split};
 use super::super::probe::FACT_CLUSTER;
 use super::super::work::comparable;
-use crate::source::blueprint::{Blueprint, By, Concern, Point, Renamer, Seen};
+use crate::source::blueprint::{Alone, Blueprint, By, Concern, Point, Renamer, Seen};
 
 /// A long task that nobody hears of any more is taken for lost after minutes only, so what is small is none.
 const LONG: u64 = 1 << 30;
@@ -70,16 +70,28 @@ impl Blueprint for Postgres {
             .then(|| (Kind::of(DATABASE), join(&[&first(key)])))
     }
 
-    fn alone(&self, kind: &Kind) -> Option<&'static str> {
-        matches!(kind.as_str(), TABLE | LOOSE_DATA).then_some(
-            "it comes with its database alone: restore that under another name (--item database/NAME --as NAME), and take from it \
-             what is needed",
-        )
+    fn alone(&self, seen: &Seen<'_>, target: Option<&Seen<'_>>, crossing: &Crossing) -> Alone {
+        if seen.kind.as_str() != TABLE {
+            return Alone::Never(
+                "it comes with its database alone: restore that under another name (--item database/NAME --as NAME), and take \
+                 from it what is needed",
+            );
+        }
+        let mut by_hand = Vec::new();
+        if target.is_some() {
+            by_hand.push(
+                "the table that is there now is kept in a schema beside its own: drop it when nobody needs it any more".into(),
+            );
+        }
+        if crossing.mapping.name(seen.kind, &seen.entry.name).is_some() {
+            by_hand.push("a copy has its rows and keys; foreign keys, triggers, policies and grants stay with the original".into());
+        }
+        Alone::With { of_whole: Role::Content, by_hand }
     }
 
-    /// Rows are not read to decide about them, and nobody brings the script of globals back.
+    /// Nobody brings the script of globals back.
     fn is_looked_at(&self, kind: &Kind) -> bool {
-        !matches!(kind.as_str(), TABLE | LOOSE_DATA | GLOBALS)
+        !matches!(kind.as_str(), LOOSE_DATA | GLOBALS)
     }
 
     fn long_from(&self, kind: &Kind) -> Option<u64> {
@@ -164,6 +176,10 @@ impl Blueprint for Postgres {
     /// Of the roles it names, those that the target will have.
     fn portable(&self, _: &Kind, _: Role, mut part: Value, _: &Crossing, rename: Renamer<'_>) -> Value {
         comparable(&mut part);
+        // A look does not count rows.
+        if let Some(members) = part.as_object_mut() {
+            members.remove("rows");
+        }
         // No end, said in two ways.
         if part.get("rolvaliduntil").and_then(Value::as_str) == Some("infinity") {
             part["rolvaliduntil"] = Value::Null;

@@ -6,6 +6,7 @@
 //! next attempt goes on: what was made is known by the server's id of it, and what was loaded is written down in the database
 //! itself.
 
+mod alone;
 mod check;
 mod database;
 mod feed;
@@ -102,6 +103,8 @@ impl Bringing {
             (DATABASE, Act::Create) => database::begin(self, step).await,
             (DATABASE, Act::Complete) => database::finish(self, step).await,
             (DATABASE, Act::Delete) => database::take_away(self, step).await,
+            (TABLE, Act::Create) if !step.whole.is_empty() => alone::bring(self, step).await,
+            (TABLE, Act::Delete) => alone::take_away(self, step).await,
             (TABLE, Act::Create) => rows::table(self, step).await,
             (LOOSE_DATA, Act::Create) => rows::loose(self, step).await,
             (_, act) => {

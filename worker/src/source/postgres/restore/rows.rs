@@ -116,7 +116,7 @@ async fn load(work: &Bringing, step: &Step, kind: &'static str, count: &str, exp
                 .collect();
                 let mut arguments = vec!["--single-transaction"];
                 arguments.extend(work.owners());
-                feed::feed(&work.programs, &database, &label, &arguments, &work.reader, &parts).await?;
+                feed::feed(&work.programs, &database, &label, &arguments, &work.reader, &[], &parts).await?;
             }
             killpoint("worker.after-load");
             let there: Count = session.row(count).await?;
@@ -145,10 +145,9 @@ async fn database_of(work: &Bringing, step: &Step) -> Result<Made> {
         Meant::Made { key, .. } if pointer.kind == kind => Some(key),
         _ => None,
     });
-    let Some(key) = pointed else {
-        let detail = "it comes without its database, which is not done yet";
-        return Err(Fault::new(Class::Unsupported, "pg.table-alone", "load a table", detail)
-            .hint("restore its database, under another name if need be: --item database/NAME --as NAME"));
-    };
+    let key = pointed.ok_or_else(|| {
+        let detail = "the plan does not say in which database it comes";
+        Fault::new(Class::Bug, "pg.no-whole", "load a table", detail)
+    })?;
     work.became.made(&kind, key).await?.ok_or_else(|| not_made(&kind, key))
 }

@@ -123,6 +123,7 @@ async fn look(work: &Work, capture: &mut Capture, held: &mut Held, database: &st
     let mut without_rows = BTreeMap::<_, Vec<_>>::new();
     let mut migrations = Vec::new();
     let kind = Kind::of(TABLE);
+    let is_look = capture.plan().selection.look;
     let is_standby = capture.plan().probe.facts.contains_key(FACT_STANDBY);
     let mut busy: HashMap<String, Fault> = std::mem::take(&mut held.busy).into_iter().collect();
     for table in session.rows::<Table>(TABLES).await? {
@@ -150,7 +151,13 @@ async fn look(work: &Work, capture: &mut Capture, held: &mut Held, database: &st
             migrations
                 .push(json!({"schema": table.schema, "name": table.name, "rows": rows, "sha256": sha256}));
         }
-        if let Some(pattern) = work.settings.without_rows.iter().find(|pattern| pattern.means_table(&name)) {
+        if is_look && work.wants(TABLE) {
+            // It reads no rows, so nothing keeps it from any.
+            let about = document::body(&document::table(&table, None));
+            capture.add(&kind, document::draft(database, &table).part(Role::Object, about)).await?;
+        } else if let Some(pattern) =
+            work.settings.without_rows.iter().find(|pattern| pattern.means_table(&name))
+        {
             capture.leave_out(&kind, &format!("`exclude_table_data` {}", pattern.typed));
             others.extend(refused.is_none().then(|| table.clone()));
             without_rows.entry(pattern.typed.clone()).or_default().push(table);
