@@ -6,9 +6,10 @@ from pathlib import Path
 
 from figures import backups, cleared, memory, restores, verify
 from fleet_figures import coordinator, fairness, scale, worker
+from postgres import postgres
 from site_under_test import Lakehold
 
-GROUPS = ("backups", "memory", "restores", "verify", "scale", "fairness", "coordinator", "worker")
+GROUPS = ("backups", "memory", "restores", "verify", "scale", "fairness", "coordinator", "worker", "postgres")
 
 
 def main() -> int:
@@ -24,6 +25,11 @@ def main() -> int:
     fleet.add_argument("--slots", type=int, default=6, help="of each worker [default: %(default)s]")
     fleet.add_argument("--workers", type=int, default=8, help="at most [default: %(default)s]")
     fleet.add_argument("--latency", default="20ms", help="of each call [default: %(default)s]")
+    server = parser.add_argument_group("postgres")
+    server.add_argument("--megabytes", type=int, default=500, help="of rows in the database that all back up [default: %(default)s]")
+    server.add_argument("--large", type=int, default=2000, help="megabytes, of which the memory is measured [default: %(default)s]")
+    server.add_argument("--jobs", type=int, default=4, help="dumps at once [default: %(default)s]")
+    server.add_argument("--rounds", type=int, default=3, help="of all programs in turn [default: %(default)s]")
     asked = parser.parse_args()
     scale_down = 10 if asked.quick else 1
     groups = asked.only or GROUPS
@@ -53,6 +59,9 @@ def main() -> int:
         take(coordinator(asked.programs, 1_000_000 // scale_down))
     if "worker" in groups:
         take(worker(asked.programs, cleared(asked.work / "worker"), 10_000 // scale_down))
+    if "postgres" in groups:
+        sizes = (asked.megabytes // scale_down, asked.large // scale_down, asked.jobs, asked.rounds)
+        take(postgres(asked.programs, cleared(asked.work / "postgres"), *sizes))
     missed = [figure for figure in figures if not figure.reached]
     print(f"{len(figures) - len(missed)} of {len(figures)} figures reached")
     return 1 if missed else 0
