@@ -41,8 +41,11 @@ use packer::Packer;
 use crate::outcome::{report, store_outcome};
 use crate::progress::Done;
 
-/// How often a long task looks whether its children have ended.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often a long task looks whether its children have ended: each time after a part of what it waited so far, so that a
+/// short task is not made a long one by it, and a long one does not ask in vain.
+const LOOK_PART: u32 = 20;
+const LOOK_FIRST: Duration = Duration::from_millis(50);
+const LOOK_AT_MOST: Duration = Duration::from_secs(5);
 
 /// What a capture needs from the process it runs in.
 #[derive(Clone, Debug)]
@@ -298,10 +301,11 @@ impl Capture {
             if self.around.store.get(&Key::cancel(run)).await?.is_some() {
                 return gone("the run was cancelled".into());
             }
-            if self.around.clock.tick().since(began) >= at_most {
+            let waited = self.around.clock.tick().since(began);
+            if waited >= at_most {
                 return gone(format!("they did not end within {} minutes", at_most.as_secs() / 60));
             }
-            self.around.clock.sleep(LOOK).await;
+            self.around.clock.sleep((waited / LOOK_PART).clamp(LOOK_FIRST, LOOK_AT_MOST)).await;
         }
     }
 
