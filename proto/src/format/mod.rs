@@ -11,7 +11,10 @@ pub use index::{
     Entry, Gap, Header, INDEX_SCHEMA, Index, IndexDraft, IndexRef, PAGE_SCHEMA, PackRef, Page, PageRef, Part,
     Role, read_index, read_page, write_page,
 };
-pub use pack::{Frame, Located, MAX_FRAME, PACK_MAGIC, PackBuilder, Sealed, open_frame, read_located};
+pub use pack::{
+    Frame, FrameSealer, Located, MAX_FRAME, PACK_MAGIC, PackBuilder, Sealed, SealedFrame, open_frame,
+    read_located,
+};
 pub use root::{ContentRoot, RootLine};
 
 /// The largest version of the store format that this program reads and writes.

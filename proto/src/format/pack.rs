@@ -91,6 +91,51 @@ impl Sealed {
     }
 }
 
+/// The bytes of a frame that has no place in a pack yet.
+#[derive(Debug)]
+pub struct SealedFrame {
+    bytes: Vec<u8>,
+    /// How many bytes it has when opened.
+    pub size: u64,
+    /// The hash of the opened bytes.
+    pub sha256: Hash,
+}
+
+/// Seals frames one after the other in the same memory: what the compressor needs is as much as a frame.
+pub struct FrameSealer(zstd::bulk::Compressor<'static>);
+
+impl FrameSealer {
+    /// One that has sealed nothing yet.
+    ///
+    /// # Errors
+    /// `Integrity` when there is no memory for it.
+    pub fn new() -> Result<Self> {
+        zstd::bulk::Compressor::new(ZSTD_LEVEL).map(Self).map_err(|e| damaged("compress a frame", e))
+    }
+
+    /// Seals `plain`, whose hash is known.
+    ///
+    /// # Errors
+    /// `Integrity` when it is larger than [`MAX_FRAME`].
+    pub fn seal(&mut self, plain: &[u8], sha256: Hash) -> Result<SealedFrame> {
+        let size = plain.len() as u64;
+        if size > MAX_FRAME {
+            return Err(damaged(
+                "seal a frame",
+                format!("{size} bytes do not fit into a frame of {MAX_FRAME}"),
+            ));
+        }
+        let bytes = self.0.compress(plain).map_err(|e| damaged("compress a frame", e))?;
+        Ok(SealedFrame { bytes, size, sha256 })
+    }
+}
+
+impl std::fmt::Debug for FrameSealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FrameSealer")
+    }
+}
+
 /// Puts frames one behind the other.
 #[derive(Debug)]
 pub struct PackBuilder {
@@ -113,19 +158,25 @@ impl PackBuilder {
     /// Seals `plain` as the next frame; `pack` is the number by which the index will know this pack.
     ///
     /// # Errors
-    /// `Bug` when `plain` is larger than [`MAX_FRAME`].
+    /// As [`FrameSealer::seal`].
     pub fn add(&mut self, pack: u32, plain: &[u8]) -> Result<Frame> {
-        let size = plain.len() as u64;
-        if size > MAX_FRAME {
-            return Err(damaged(
-                "seal a frame",
-                format!("{size} bytes do not fit into a frame of {MAX_FRAME}"),
-            ));
-        }
-        let sealed = zstd::bulk::compress(plain, ZSTD_LEVEL).map_err(|e| damaged("compress a frame", e))?;
+        self.add_hashed(pack, plain, Hash::of(plain))
+    }
+
+    /// The same, where the hash of `plain` is known.
+    ///
+    /// # Errors
+    /// As [`FrameSealer::seal`].
+    pub fn add_hashed(&mut self, pack: u32, plain: &[u8], sha256: Hash) -> Result<Frame> {
+        Ok(self.put(pack, &FrameSealer::new()?.seal(plain, sha256)?))
+    }
+
+    /// Puts what was sealed elsewhere behind the last frame.
+    pub fn put(&mut self, pack: u32, sealed: &SealedFrame) -> Frame {
         let offset = self.bytes.len() as u64;
-        self.bytes.extend_from_slice(&sealed);
-        Ok(Frame { pack, offset, length: sealed.len() as u64, size, sha256: Hash::of(plain) })
+        self.bytes.extend_from_slice(&sealed.bytes);
+        let length = sealed.bytes.len() as u64;
+        Frame { pack, offset, length, size: sealed.size, sha256: sealed.sha256 }
     }
 
     /// Bytes so far.

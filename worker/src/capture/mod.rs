@@ -3,14 +3,16 @@
 //! A source hands in items ([`Capture::add`]), slices it could not list, and child tasks; [`Capture::finish`] makes the
 //! outcome. **Ordering**: packs are uploaded as they fill, indexes when the task ends, the outcome last, by the caller; so
 //! whatever an outcome names is in the store. **After a crash** uploaded packs without an outcome are unreferenced, and
-//! an attempt that captures the same bytes finds them there. **Memory** is bounded by one open pack, one chunk, and the
-//! entries of the shard.
+//! an attempt that captures the same bytes finds them there. **Memory** is bounded by one open pack, the few chunks of one
+//! body that are sealed at once, and the entries of the shard.
 
 mod base;
+mod chunks;
 mod draft;
 mod listing;
 mod meter;
 mod packer;
+mod sealing;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -43,8 +45,8 @@ use crate::progress::Done;
 
 /// How often a long task looks whether its children have ended: each time after a part of what it waited so far, so that a
 /// short task is not made a long one by it, and a long one does not ask in vain.
-const LOOK_PART: u32 = 20;
-const LOOK_FIRST: Duration = Duration::from_millis(50);
+const LOOK_PART: u32 = 50;
+const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_AT_MOST: Duration = Duration::from_secs(5);
 
 /// What a capture needs from the process it runs in.

@@ -3,8 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use fastcdc::v2020::FastCDC;
+use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use lakehold_proto::fault::{Class, Fault, Result};
@@ -17,17 +16,16 @@ use lakehold_proto::telemetry::metrics;
 use sha2::{Digest as _, Sha256};
 
 use super::Meter;
+use super::chunks::{Chunker, chunks};
+use super::sealing::{Chunk, Sealing};
 
 /// A pack is uploaded when it has reached this size. It bounds what a slot holds in memory; a bucket still sees few writes.
 const PACK_FULL: usize = 768 * 1024;
+/// The same for chunks of large bodies, of which one may be as large: there are few such bodies at once, and the store would
+/// flush a file for each one or two.
+const PACK_OF_CHUNKS: usize = 2 * 1024 * 1024;
 /// Most frames are far smaller than this: what the last one adds to a full pack.
 const LAST_FRAME: usize = 256 * 1024;
-
-/// Bodies up to this size are one frame; larger ones are cut where their content says.
-const WHOLE: usize = 1024 * 1024;
-const CHUNK_MIN: usize = 256 * 1024;
-const CHUNK_AVERAGE: usize = 1024 * 1024;
-const CHUNK_MAX: usize = 4 * 1024 * 1024;
 
 /// A part of the base snapshot, with the index that knows its packs.
 pub(super) type Known = (Arc<Index>, Part);
@@ -103,14 +101,16 @@ impl Packer {
         bytes: &[u8],
         known: Option<&Known>,
     ) -> Result<Part> {
-        let mut frames = Vec::new();
-        for chunk in chunks(bytes) {
-            frames.push(self.frame(chunk, known).await?);
+        let (chunks, whole, mut frames) = (chunks(bytes), Hash::of(bytes), Vec::new());
+        for chunk in &chunks {
+            let sha256 = if chunks.len() == 1 { whole } else { Hash::of(chunk) };
+            frames.push(self.frame(chunk, sha256, known).await?);
         }
-        Ok(Part { role, size: bytes.len() as u64, sha256: Hash::of(bytes), canonical: None, format, frames })
+        Ok(Part { role, size: bytes.len() as u64, sha256: whole, canonical: None, format, frames })
     }
 
-    /// Seals a body as it flows, holding at most one chunk and what came with its end. The inner error is the stream's.
+    /// Seals a body as it flows. Of one that is cut, chunks are sealed on other threads while the next is read; it holds
+    /// those, one that fills, and what came with its end. The inner error is the stream's.
     pub(super) async fn seal_stream(
         &mut self,
         role: Role,
@@ -119,53 +119,96 @@ impl Packer {
         known: Option<&Known>,
         meter: &Meter,
     ) -> Result<Result<Part>> {
-        let (mut held, mut whole, mut size) = (BytesMut::new(), Sha256::new(), 0);
+        let (mut chunker, mut whole, mut size) = (Chunker::new(), Sha256::new(), 0);
+        let mut sealing = Sealing::new(frames_of(known));
         let mut frames = Vec::new();
-        let mut ended = false;
-        while !ended {
-            match stream.next().await {
-                Some(Ok(bytes)) => {
-                    meter.read(bytes.len() as u64);
-                    whole.update(&bytes);
-                    size += bytes.len() as u64;
-                    held.extend_from_slice(&bytes);
+        while let Some(bytes) = stream.next().await {
+            let bytes = match bytes {
+                Ok(bytes) => bytes,
+                Err(fault) => return Ok(Err(fault)),
+            };
+            meter.read(bytes.len() as u64);
+            whole.update(&bytes);
+            size += bytes.len() as u64;
+            chunker.push(&bytes);
+            while let Some(chunk) = chunker.next(|| sealing.room()) {
+                if let Some(sealed) = sealing.put(chunk).await? {
+                    frames.push(self.take_in(sealed, known).await?);
                 }
-                Some(Err(fault)) => return Ok(Err(fault)),
-                None => ended = true,
-            }
-            // A cut is certain only when a whole chunk's reach lies before us, or the end does.
-            while held.len() >= CHUNK_MAX || (ended && !held.is_empty()) {
-                let small = ended && frames.is_empty() && held.len() <= WHOLE;
-                let cut = if small { held.len() } else { first_cut(&held) };
-                let chunk = held.split_to(cut);
-                frames.push(self.frame(&chunk, known).await?);
             }
         }
-        if frames.is_empty() {
-            frames.push(self.frame(&[], known).await?);
+        let sha256 = Hash::finish(whole);
+        let (is_cut, last) = chunker.rest();
+        if !is_cut {
+            frames.push(self.frame(&last, sha256, known).await?);
+        } else if !last.is_empty()
+            && let Some(sealed) = sealing.put(last).await?
+        {
+            frames.push(self.take_in(sealed, known).await?);
         }
-        Ok(Ok(Part { role, size, sha256: Hash::finish(whole), canonical: None, format, frames }))
+        while let Some(sealed) = sealing.next().await? {
+            frames.push(self.take_in(sealed, known).await?);
+        }
+        Ok(Ok(Part { role, size, sha256, canonical: None, format, frames }))
     }
 
-    async fn frame(&mut self, chunk: &[u8], known: Option<&Known>) -> Result<Frame> {
-        let sha256 = Hash::of(chunk);
+    async fn frame(&mut self, chunk: &[u8], sha256: Hash, known: Option<&Known>) -> Result<Frame> {
         if let Some((index, part)) = known
             && let Some(frame) = part.frames.iter().find(|f| f.sha256 == sha256)
         {
             self.bytes_reused += frame.size;
             return self.take_over_frame(index, frame);
         }
-        if let Some(&frame) = self.sealed.get(&sha256) {
-            self.bytes_reused += frame.size;
+        if let Some(frame) = self.sealed_before(sha256) {
             return Ok(frame);
         }
+        let (number, pack) = self.open();
+        let frame = pack.add_hashed(number, chunk, sha256)?;
+        self.added(frame, PACK_FULL).await
+    }
+
+    /// Takes in what was sealed on another thread.
+    async fn take_in(&mut self, chunk: Chunk, known: Option<&Known>) -> Result<Frame> {
+        let sealed = match (chunk, known) {
+            (Chunk::New(sealed), _) => sealed,
+            (Chunk::Known(frame), Some((index, _))) => {
+                self.bytes_reused += frame.size;
+                return self.take_over_frame(index, &frame);
+            }
+            (Chunk::Known(_), None) => {
+                return Err(Fault::new(
+                    Class::Bug,
+                    "capture.no-base",
+                    "take a chunk over",
+                    "there is no base",
+                ));
+            }
+        };
+        if let Some(frame) = self.sealed_before(sealed.sha256) {
+            return Ok(frame);
+        }
+        let (number, pack) = self.open();
+        let frame = pack.put(number, &sealed);
+        self.added(frame, PACK_OF_CHUNKS).await
+    }
+
+    fn sealed_before(&mut self, sha256: Hash) -> Option<Frame> {
+        let frame = *self.sealed.get(&sha256)?;
+        self.bytes_reused += frame.size;
+        Some(frame)
+    }
+
+    fn open(&mut self) -> (u32, &mut PackBuilder) {
         let (number, pack) = self.open.get_or_insert_with(|| {
             self.packs.push(None);
             (self.packs.len() as u32 - 1, PackBuilder::with_room(PACK_FULL + LAST_FRAME))
         });
-        let frame = pack.add(*number, chunk)?;
-        self.sealed.insert(sha256, frame);
-        if pack.len() >= PACK_FULL {
+        (*number, pack)
+    }
+
+    async fn added(&mut self, frame: Frame, full: usize) -> Result<Frame> {
+        self.sealed.insert(frame.sha256, frame);
+        if self.open.as_ref().is_some_and(|(_, pack)| pack.len() >= full) {
             self.close().await?;
         }
         Ok(frame)
@@ -225,23 +268,8 @@ impl Packer {
     }
 }
 
-/// The chunks of a whole body; an empty body is one empty chunk.
-fn chunks(bytes: &[u8]) -> Vec<&[u8]> {
-    if bytes.len() <= WHOLE {
-        return vec![bytes];
-    }
-    let mut rest = bytes;
-    let mut chunks = Vec::new();
-    while !rest.is_empty() {
-        let (chunk, behind) = rest.split_at(first_cut(rest));
-        chunks.push(chunk);
-        rest = behind;
-    }
-    chunks
-}
-
-/// Where the first chunk of `bytes` ends. Depends on no more than [`CHUNK_MAX`] bytes, so a stream is cut like a whole.
-fn first_cut(bytes: &[u8]) -> usize {
-    let reach = &bytes[..bytes.len().min(CHUNK_MAX)];
-    FastCDC::new(reach, CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX).next().map_or(reach.len(), |chunk| chunk.length)
+/// The frames of what is known, by their hash.
+fn frames_of(known: Option<&Known>) -> HashMap<Hash, Frame> {
+    let frames = known.into_iter().flat_map(|(_, part)| &part.frames);
+    frames.map(|frame| (frame.sha256, *frame)).collect()
 }
