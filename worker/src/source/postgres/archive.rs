@@ -14,8 +14,8 @@ use lakehold_proto::ids::Hash;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 
-/// What is read at once: what a pipe of Linux holds, a few times.
-const READ: usize = 256 * 1024;
+/// What is read at once. The copy of it that goes on is small enough for the allocator to have it at hand.
+const READ: usize = 96 * 1024;
 /// The longest text of a table of contents that is believed.
 const LONGEST: i64 = 1 << 30;
 /// The kind of block that holds the rows of a table.
@@ -415,17 +415,26 @@ impl Scanner {
             if self.last != LAST {
                 return Err(broken("the rows of a table do not end as they should"));
             }
-            self.rows -= LAST.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            self.rows -= newlines(LAST);
             self.last.clear();
         }
         Ok(at)
     }
 
     fn follow(&mut self, rows: &[u8]) {
-        self.rows += rows.iter().filter(|&&byte| byte == b'\n').count() as u64;
-        self.last.extend_from_slice(&rows[rows.len().saturating_sub(LAST.len())..]);
-        self.last.drain(..self.last.len().saturating_sub(LAST.len()));
+        self.rows += newlines(rows);
+        let end = &rows[rows.len().saturating_sub(LAST.len())..];
+        // Mostly a row, which is longer.
+        self.last.drain(..(self.last.len() + end.len()).saturating_sub(LAST.len()));
+        self.last.extend_from_slice(end);
     }
+}
+
+/// How many there are. Counted in bytes as long as one can hold the number: so many of them are compared at once.
+fn newlines(rows: &[u8]) -> u64 {
+    let count =
+        |some: &[u8]| some.iter().fold(0_u8, |count, &byte| count.wrapping_add(u8::from(byte == b'\n')));
+    rows.chunks(usize::from(u8::MAX)).map(|some| u64::from(count(some))).sum()
 }
 
 /// A sign, then four bytes, the least first.
@@ -547,6 +556,14 @@ mod tests {
             let mut bytes = archive(14, 1, 1);
             bytes[at] = byte;
             assert_eq!(Archive::open(bytes.as_slice()).await.unwrap_err().code, "pg.archive-format");
+        }
+    }
+
+    #[test]
+    fn newlines_are_counted_beyond_what_a_byte_holds() {
+        for (length, every) in [(0, 1), (254, 1), (255, 1), (256, 1), (1000, 1), (1000, 3), (1000, 2000)] {
+            let rows: Vec<u8> = (1..=length).map(|n| if n % every == 0 { b'\n' } else { b'n' }).collect();
+            assert_eq!(newlines(&rows), (length / every) as u64);
         }
     }
 

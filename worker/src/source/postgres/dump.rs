@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::task::JoinHandle;
 
 use super::archive::{Archive, Block, Entry};
-use super::programs::Programs;
+use super::programs::{Programs, widen};
 use super::session::{begin, last_words};
 
 /// Seconds that it waits for a lock. Who waits to change a table waits for us, and we must not wait for them.
@@ -49,6 +49,7 @@ impl Dump {
         let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(begin("pg_dump", &"it has no pipes"));
         };
+        widen(&output);
         let mut words = Some(tokio::spawn(last_words(errors)));
         match Archive::open(output).await {
             Ok(archive) => Ok(Self { archive, child, words, ended: None, _permit: permit }),

@@ -1,5 +1,6 @@
 //! PostgreSQL's own programs: where they are, which version, and how they are begun.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -14,6 +15,10 @@ const FOLDERS: &[&str] = &["/usr/lib/postgresql", "/usr/pgsql", "/opt/postgresql
 /// What a program gets of our own environment. Not the rest: a variable may hold a URL with a password in it, and those of
 /// libpq would have a say.
 const KEPT: &[&str] = &["PATH", "HOME", "LD_LIBRARY_PATH", "KRB5CCNAME", "KRB5_CONFIG", "KRB5_CLIENT_KTNAME"];
+
+/// What a pipe with rows holds, in bytes: four times what it is made with, so that two sides that share a core change places
+/// less often.
+const PIPE: usize = 256 * 1024;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -86,6 +91,11 @@ impl Programs {
         command.process_group(0).kill_on_drop(true);
         command
     }
+}
+
+/// Makes room in a pipe through which rows flow. Where the system refuses, it is slower.
+pub(super) fn widen(pipe: impl AsFd) {
+    _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
 }
 
 fn candidates() -> Vec<PathBuf> {

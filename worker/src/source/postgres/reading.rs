@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin};
 use tokio::task::JoinHandle;
 
-use super::programs::Programs;
+use super::programs::{Programs, widen};
 use super::session::{begin, last_words};
 
 /// See the module.
@@ -34,6 +34,7 @@ impl Reading {
         let (Some(input), Some(errors)) = (child.stdin.take(), child.stderr.take()) else {
             return Err(begin("pg_restore", &"it has no pipes"));
         };
+        widen(&input);
         let mut reading = Self { child, input, words: tokio::spawn(last_words(errors)) };
         reading.take(head).await;
         Ok(reading)

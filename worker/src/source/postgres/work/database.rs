@@ -326,7 +326,8 @@ fn loose_of(work: &Work, database: &str, found: &Found) -> Loose {
     Loose { sequences, of_tables, large_objects: found.properties.large_objects }
 }
 
-/// Big tables one by one, small ones by the hash of their name: what changes nowhere else changes no border.
+/// Big tables one by one, small ones by the hash of their name: what changes nowhere else changes no border. The largest come
+/// last: what was asked for last is sent first, and nobody shall wait at the end for a large one that began late.
 fn groups(database: &str, tables: Vec<Table>) -> Vec<Group> {
     let (big, small): (Vec<_>, Vec<_>) =
         tables.into_iter().partition(|table| table.bytes.unwrap_or_default() >= BIG);
@@ -340,7 +341,15 @@ fn groups(database: &str, tables: Vec<Table>) -> Vec<Group> {
     let big = big.into_iter().map(|table| Group { shard: Shard::under(name(&table)), tables: vec![table] });
     let small =
         buckets.into_iter().map(|(index, tables)| Group { shard: whole.cut(Bucket { index, of }), tables });
-    big.chain(small).collect()
+    let mut groups: Vec<_> = big.chain(small).collect();
+    groups.sort_by_key(Group::bytes);
+    groups
+}
+
+impl Group {
+    fn bytes(&self) -> u64 {
+        self.tables.iter().filter_map(|table| table.bytes).sum()
+    }
 }
 
 /// Asks others to dump, in our snapshot.
@@ -354,8 +363,7 @@ async fn hand_out(capture: &mut Capture, within: &Within, groups: &[Group], loos
         for table in &group.tables {
             listing.push(part as u32, &line(table)?).await?;
         }
-        let bytes: u64 = group.tables.iter().filter_map(|table| table.bytes).sum();
-        children.push((Kind::of(TABLE), group.shard.clone(), bytes >= LONG));
+        children.push((Kind::of(TABLE), group.shard.clone(), group.bytes() >= LONG));
     }
     if !loose.is_empty() {
         let part = groups.len() as u32;
@@ -399,8 +407,9 @@ mod tests {
             groups("shop", tables).into_iter().map(|group| group.shard).collect::<Vec<_>>()
         };
         assert_eq!(shards(small(3).collect()), [Shard::under("shop").cut(Bucket { index: 0, of: 1 })]);
-        let with_big = small(3).chain([table("big", BIG)]).collect();
-        assert_eq!(shards(with_big)[0], Shard::under("shop.public.big"));
+        let with_big = [table("larger", 2 * BIG)].into_iter().chain(small(3)).chain([table("big", BIG)]);
+        let with_big = shards(with_big.collect());
+        assert_eq!(with_big[1..], [Shard::under("shop.public.big"), Shard::under("shop.public.larger")]);
         let many = groups("shop", small(150).collect());
         assert_eq!(many.len(), 2);
         assert!(many.iter().all(|group| group.tables.iter().all(|table| {
