@@ -26,7 +26,7 @@ def main() -> int:
     fleet.add_argument("--workers", type=int, default=8, help="at most [default: %(default)s]")
     fleet.add_argument("--latency", default="20ms", help="of each call [default: %(default)s]")
     server = parser.add_argument_group("postgres")
-    server.add_argument("--megabytes", type=int, default=500, help="of rows in the database that all back up [default: %(default)s]")
+    server.add_argument("--megabytes", type=int, default=1000, help="of rows that all back up [default: %(default)s]")
     server.add_argument("--large", type=int, default=2000, help="megabytes, of which the memory is measured [default: %(default)s]")
     server.add_argument("--jobs", type=int, default=4, help="dumps at once [default: %(default)s]")
     server.add_argument("--rounds", type=int, default=3, help="of all programs in turn [default: %(default)s]")
