@@ -166,9 +166,11 @@ async fn a_copy_stands_beside_and_what_cannot_be_bound_is_refused() {
     assert_eq!(rows(&server), before);
 
     // What a materialised view reads, what is published, and what has heirs stays where it is.
-    for (table, told) in
-        [("priced", "materialized view public.totals"), ("django_session", "publication"), ("toasted", "heir")]
-    {
+    for (table, told) in [
+        ("priced", "materialized view public.totals"),
+        ("django_session", "publication"),
+        ("toasted", "heir"),
+    ] {
         let typed = format!("restore shop --to shop --item table/shop.public.{table} --apply --yes");
         let refused = program.start(&typed).end().await;
         assert_eq!(refused.code, Some(3), "{refused:#?}");
@@ -184,6 +186,14 @@ async fn a_copy_stands_beside_and_what_cannot_be_bound_is_refused() {
     assert_eq!(refused.code, Some(3), "{refused:#?}");
     assert!(refused.out.contains("wife_husband_fkey"), "{refused:#?}");
     assert_eq!(server.sql("shop", "select count(*) from husband"), "51");
+    // What an undo would bring back is no more: the only table that there is stays.
+    brings(&program, "public.guarded").await;
+    let kept = ours(&server).pop().unwrap();
+    server.sql("shop", &format!("drop table {kept}.guarded"));
+    let undone = program.start("restore undo shop --apply --yes").end().await;
+    assert_eq!(undone.code, Some(3), "{undone:#?}");
+    assert!(undone.out.contains("was dropped meanwhile"), "{undone:#?}");
+    assert_eq!(server.sql("shop", "select count(*) from guarded"), "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -314,24 +314,28 @@ pub(super) async fn take_away(work: &Bringing, step: &Step) -> Done {
     let kept = kept.and_then(|kept| <[String; 3]>::try_from(kept).ok());
     let kept = kept.map(|[_, schema, name]| Spot { schema, name });
     let aside = Spot { schema: beside(&place.schema, NEW, work.reader.run), name: place.name.clone() };
-    match spot_of(&mut session, id).await? {
+    let is_kept = match &kept {
+        Some(kept) => id_of(&mut session, kept).await?.is_some(),
+        None => false,
+    };
+    let is_free = id_of(&mut session, &place).await?.is_none();
+    match (spot_of(&mut session, id).await?, kept) {
         // An attempt before put it aside.
-        Some(is) if is == aside => {}
-        Some(is) if is == place => match kept {
-            Some(kept) => {
-                let swap = Swap { is: &kept, place: &place, kept: &aside, run: work.reader.run };
-                swap.carry_out(&mut session, &[]).await?;
-            }
-            None => {
-                execute(&mut session, &format!("drop table {}", place.sql())).await?;
-                return Ok((Some(step.key.clone()), None));
-            }
-        },
-        None if kept.is_none() || id_of(&mut session, &place).await?.is_some() => {
-            return Ok((Some(step.key.clone()), None));
+        (Some(is), _) if is == aside => {}
+        (Some(is), None) if is == place => {
+            execute(&mut session, &format!("drop table {}", place.sql())).await?;
         }
+        (is, Some(kept)) if is_kept && (is_free || is.as_ref() == Some(&place)) => {
+            let swap = Swap { is: &kept, place: &place, kept: &aside, run: work.reader.run };
+            swap.carry_out(&mut session, &[]).await?;
+        }
+        // An attempt before did all of it.
+        (None, _) if !is_kept => {}
         _ => {
-            let detail = format!("{} is not the table that the restore made", place.sql());
+            let detail = format!(
+                "{} is not the table that the restore made, or what that replaced was dropped meanwhile",
+                place.sql()
+            );
             return Err(Fault::new(Class::Conflict, "pg.other-table", "take a table away", detail));
         }
     }
