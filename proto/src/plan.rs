@@ -125,6 +125,9 @@ pub struct Selection {
     /// A look at the environment as it is now, for what compares it or changes it: never a full snapshot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub look: bool,
+    /// Items come without their data, such as the rows of a table: for who decides without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_data: bool,
 }
 
 impl Selection {

@@ -54,6 +54,7 @@ impl Asked {
         let kinds = |names: &[String]| names.iter().map(Kind::named).collect();
         Selection {
             look: false,
+            without_data: false,
             kinds: kinds(&self.kinds),
             exclude_kinds: kinds(&self.exclude_kinds),
             paths: self.paths.clone(),

@@ -7,6 +7,7 @@ use lakehold_proto::address::{Address, Moment};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::Kind;
 use lakehold_proto::outcome::Standing;
+use lakehold_proto::plan::Selection;
 use lakehold_proto::store::identity;
 use serde_json::Value;
 
@@ -104,11 +105,12 @@ async fn snapshot(address: &Address, context: &Context) -> Result<Found> {
     let (environment, store) = (&address.environment, identity::open(&*context.store).await?.store);
     let running = Running::start(&context.settings.config, context.place(), Some(&store)).await?;
     let kinds = address.item.iter().map(|item| item.kind.clone()).collect();
+    let selection = Selection { look: true, kinds, ..Selection::default() };
     let looked = attend(&running, context, "look at a live environment", async |attended| {
         let restore = Restore { backup: &running.backup };
         attended
             .watch(vec![(environment.clone(), None)], async |view, stop| {
-                restore.look(environment, kinds, view, stop).await
+                restore.look(environment, selection.clone(), view, stop).await
             })
             .await
     })

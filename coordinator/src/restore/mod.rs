@@ -141,7 +141,8 @@ impl Restore<'_> {
         view: &RunView,
         stop: watch::Receiver<bool>,
     ) -> Result<Found> {
-        let looked = self.look(target, kinds, view, stop).await?;
+        let selection = Selection { look: true, without_data: true, kinds, ..Selection::default() };
+        let looked = self.look(target, selection, view, stop).await?;
         let now = self.read(&looked.key()).await?;
         may_change(&now.manifest)?;
         Ok(now)
@@ -159,11 +160,10 @@ impl Restore<'_> {
     pub async fn look(
         &self,
         environment: &EnvName,
-        kinds: Vec<Kind>,
+        selection: Selection,
         view: &RunView,
         stop: watch::Receiver<bool>,
     ) -> Result<Manifest> {
-        let selection = Selection { look: true, kinds, ..Selection::default() };
         let look = Look { environments: vec![environment.clone()], selection, ..Look::default() };
         let planned = self.backup.plan(&look).await?;
         let mut ended = self.backup.carry_out(planned, view, stop).await?;

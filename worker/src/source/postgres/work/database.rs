@@ -123,7 +123,7 @@ async fn look(work: &Work, capture: &mut Capture, held: &mut Held, database: &st
     let mut without_rows = BTreeMap::<_, Vec<_>>::new();
     let mut migrations = Vec::new();
     let kind = Kind::of(TABLE);
-    let is_look = capture.plan().selection.look;
+    let without_data = capture.plan().selection.without_data;
     let is_standby = capture.plan().probe.facts.contains_key(FACT_STANDBY);
     let mut busy: HashMap<String, Fault> = std::mem::take(&mut held.busy).into_iter().collect();
     for table in session.rows::<Table>(TABLES).await? {
@@ -151,8 +151,8 @@ async fn look(work: &Work, capture: &mut Capture, held: &mut Held, database: &st
             migrations
                 .push(json!({"schema": table.schema, "name": table.name, "rows": rows, "sha256": sha256}));
         }
-        if is_look && work.wants(TABLE) {
-            // It reads no rows, so nothing keeps it from any.
+        if without_data && work.wants(TABLE) {
+            // Where no rows are read, nothing keeps us from any table.
             let about = document::body(&document::table(&table, None));
             capture.add(&kind, document::draft(database, &table).part(Role::Object, about)).await?;
         } else if let Some(pattern) =
