@@ -11,9 +11,9 @@ use lakehold::restore::select::Wanted;
 use lakehold_proto::fault::Class;
 use lakehold_proto::ids::Kind;
 use lakehold_proto::restore::{Crossing, Mapping};
-use lakehold_sim::{IdentitySpec, Mutation, Population, SimConfig};
+use lakehold_sim::{Effect, Fault, IdentitySpec, Mutation, Population, Shape, SimConfig, When};
 use lakehold_tests::two::{Two, carry_out, items, with};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 fn counts(counts: &[(&str, usize)]) -> SimConfig {
@@ -176,23 +176,93 @@ async fn undo_takes_back_what_was_made_and_changed_and_nothing_else() {
     assert_eq!(counted(&after), expected);
 }
 
+/// What somebody makes in a workspace meanwhile.
+async fn post(workspace: &str, path: &str, body: &Value) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client.post(format!("{workspace}{path}")).bearer_auth("sim").body(body.to_string());
+    let answer = request.send().await.unwrap();
+    assert!(answer.status().is_success(), "{path}: {answer:?}");
+}
+
+const PRINCIPALS: &str = "/api/2.0/preview/scim/v2/ServicePrincipals";
+const USERS: &str = "/api/2.0/preview/scim/v2/Users";
+
+#[tokio::test]
+async fn a_principal_that_exists_twice_is_blocked() {
+    let two = Two::new(counts(&[]), empty()).await;
+    let twin = json!({"displayName": "etl", "active": true});
+    post(&two.prod.url(0), PRINCIPALS, &twin).await;
+    for _ in 0..2 {
+        post(&two.dr.url(0), PRINCIPALS, &twin).await;
+    }
+    let from = two.backup("prod").await;
+    let plan = two.plan(&from, "dr", two.all()).await.unwrap().document;
+    let blocked = with(&plan, Action::Blocked);
+    let [principal] = &blocked[..] else { panic!("{blocked:?}") };
+    assert_eq!(principal.kind.as_str(), "service_principal", "{principal:?}");
+    assert!(principal.why.as_deref().unwrap().contains("the target has 2 of this name"), "{principal:?}");
+}
+
+#[tokio::test]
+async fn names_that_differ_by_case_are_two_where_the_vendor_says_so_and_one_elsewhere() {
+    let two = Two::new(counts(&[]), empty()).await;
+    for name in ["Nightly", "nightly"] {
+        post(&two.prod.url(0), "/api/2.2/jobs/create", &json!({"name": name, "tasks": []})).await;
+        let path = format!("/Shared/{name}");
+        let notebook =
+            json!({"path": path, "format": "SOURCE", "language": "SQL", "content": "c2VsZWN0IDE="});
+        post(&two.prod.url(0), "/api/2.0/workspace/import", &notebook).await;
+    }
+    post(&two.prod.url(0), USERS, &json!({"userName": "ada@example.com"})).await;
+    post(&two.dr.url(0), USERS, &json!({"userName": "Ada@Example.com"})).await;
+    let from = two.backup("prod").await;
+    let (plan, record) = two.restore(&from, "dr", two.all()).await.unwrap();
+    assert_eq!(two.failures(&record).await, Vec::<String>::new());
+    let made = with(&plan, Action::Create);
+    assert!(made.iter().all(|item| item.kind.as_str() != "user"), "{made:?}");
+    let entries = two.site.entries(&two.backup("dr").await).await;
+    for (kind, names) in
+        [("job", ["Nightly", "nightly"]), ("notebook", ["/Shared/Nightly", "/Shared/nightly"])]
+    {
+        let of_it = entries.keys().filter(|(is, _)| is.as_str() == kind);
+        assert_eq!(of_it.map(|(_, name)| name.as_str()).collect::<Vec<_>>(), names);
+    }
+}
+
+#[tokio::test]
+async fn what_a_snapshot_lacks_is_blocked_with_its_reason_and_the_rest_comes() {
+    let two = Two::new(counts(&[("notebook", 4), ("job", 1)]), empty()).await;
+    let effect = Effect::Error {
+        status: 403,
+        error_code: "PERMISSION_DENIED".into(),
+        message: "you may not".into(),
+        shape: Shape::default(),
+        retry_after: None,
+        reason: None,
+    };
+    let path = Some("/api/2.0/workspace/export".to_owned());
+    let (method, query, workspace) = (None, None, None);
+    let fault = Fault { method, path, query, workspace, nth: 1, times: 1, when: When::Before, effect };
+    two.prod.add_fault(fault).unwrap();
+    let from = two.backup("prod").await;
+    let (plan, record) = two.restore(&from, "dr", two.all()).await.unwrap();
+    assert_eq!(two.failures(&record).await, Vec::<String>::new());
+    let blocked = with(&plan, Action::Blocked);
+    let [notebook] = &blocked[..] else { panic!("{blocked:?}") };
+    assert!(notebook.why.as_deref().unwrap().contains("you may not"), "{notebook:?}");
+    let entries = two.site.entries(&two.backup("dr").await).await;
+    let come = |kind: &str| entries.keys().filter(|(is, _)| is.as_str() == kind).count();
+    assert_eq!((come("notebook"), come("job")), (3, 1));
+}
+
 #[tokio::test]
 async fn what_cannot_be_told_apart_is_blocked_and_never_guessed() {
     let two = Two::new(counts(&[("user", 2), ("job", 1)]), empty()).await;
-    let make = |name: &str| {
-        let body = serde_json::json!({"name": name, "tasks": []});
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        client
-            .post(format!("{}/api/2.2/jobs/create", two.dr.url(0)))
-            .bearer_auth("sim")
-            .body(body.to_string())
-            .send()
-    };
     let from = two.backup("prod").await;
     let entries = two.site.entries(&from).await;
     let (_, name) = entries.keys().find(|(kind, _)| kind.as_str() == "job").unwrap();
     for _ in 0..2 {
-        assert!(make(name).await.unwrap().status().is_success());
+        post(&two.dr.url(0), "/api/2.2/jobs/create", &json!({"name": name, "tasks": []})).await;
     }
     let plan = two.plan(&from, "dr", two.all()).await.unwrap().document;
     let blocked = with(&plan, Action::Blocked);
