@@ -151,7 +151,9 @@ async fn a_copy_stands_beside_and_what_cannot_be_bound_is_refused() {
     let program = program(&server, &server);
     server.sql(
         "shop",
-        "create publication p for table django_session; create table heir () inherits (toasted)",
+        "create publication p for table django_session; create table heir () inherits (toasted); \
+         create function counted() returns bigint begin atomic select count(*) from empty_table; end; \
+         create table kept_whole (was guarded); create table borrower (id int default nextval('django_migrations_id_seq'))",
     );
     let (before, definitions) = (rows(&server), schema(&server));
     does(&program, "backup --env shop").await;
@@ -170,6 +172,9 @@ async fn a_copy_stands_beside_and_what_cannot_be_bound_is_refused() {
         ("priced", "materialized view public.totals"),
         ("django_session", "publication"),
         ("toasted", "heir"),
+        ("empty_table", "function public.counted()"),
+        ("guarded", "kept_whole"),
+        ("django_migrations", "borrower"),
     ] {
         let typed = format!("restore shop --to shop --item table/shop.public.{table} --apply --yes");
         let refused = program.start(&typed).end().await;
@@ -186,14 +191,18 @@ async fn a_copy_stands_beside_and_what_cannot_be_bound_is_refused() {
     assert_eq!(refused.code, Some(3), "{refused:#?}");
     assert!(refused.out.contains("wife_husband_fkey"), "{refused:#?}");
     assert_eq!(server.sql("shop", "select count(*) from husband"), "51");
+    // A copy may lie in a schema that there is not yet.
+    let archived = "restore shop --to shop --item table/shop.public.wife --as archive.wife --apply --yes";
+    does(&program, archived).await;
+    assert_eq!(server.sql("shop", "select count(*), count(distinct id) from archive.wife"), "50|50");
     // What an undo would bring back is no more: the only table that there is stays.
-    brings(&program, "public.guarded").await;
+    brings(&program, "public.volatile_table").await;
     let kept = ours(&server).pop().unwrap();
-    server.sql("shop", &format!("drop table {kept}.guarded"));
+    server.sql("shop", &format!("drop table {kept}.volatile_table"));
     let undone = program.start("restore undo shop --apply --yes").end().await;
     assert_eq!(undone.code, Some(3), "{undone:#?}");
     assert!(undone.out.contains("was dropped meanwhile"), "{undone:#?}");
-    assert_eq!(server.sql("shop", "select count(*) from guarded"), "2");
+    assert_eq!(server.sql("shop", "select count(*) from volatile_table"), "100");
 }
 
 #[tokio::test(flavor = "multi_thread")]
