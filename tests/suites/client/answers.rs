@@ -11,7 +11,7 @@ use serde_json::json;
 use super::scripted::{Scripted, answer, cut_off, json as json_answer};
 use super::{Scene, calls, client, meter, pools, settings};
 
-const POOLS: &str = "/api/2.0/instance-pools/*";
+pub(super) const POOLS: &str = "/api/2.0/instance-pools/*";
 
 fn create_pool() -> Request {
     Request::post(&INSTANCE_POOLS, "/api/2.0/instance-pools/create")

@@ -4,6 +4,7 @@ use lakehold_proto::config::{DatabricksConfig, LimitsConfig, SecretRef};
 use lakehold_proto::fault::Class;
 use lakehold_sim::{Cloud, IdentitySpec, Sim, SimConfig};
 use lakehold_worker::source::databricks::{Credentials, SecretSource, Settings, probe};
+use serde_json::json;
 
 use super::{Scene, calls, client, meter, pools, secret, settings};
 
@@ -92,6 +93,41 @@ async fn tokens_that_live_shortly_are_renewed_before_they_end() {
         client.json(&pools(), &meter).await.unwrap();
     }
     assert_eq!(calls(&meter).retried, 0, "no call was refused");
+}
+
+#[tokio::test]
+async fn calls_that_waited_for_their_turn_bring_a_token_that_is_good_then() {
+    let scene = Scene::new().await;
+    let short = IdentitySpec {
+        secret: Some("brief".into()),
+        lifetime_s: 1,
+        ..IdentitySpec::admin("brief", lakehold_sim::CLIENT)
+    };
+    scene.sim.identity(&short);
+    let mut settings = settings(&scene.sim.url(0));
+    settings.credentials =
+        Credentials::Machine { client_id: secret("brief"), client_secret: secret("brief") };
+    settings.share = 0.02;
+    let (client, pools) = (client(settings), pools());
+    let many = (0..12).map(|_| client.json(&pools, &scene.meter));
+    for answer in futures::future::join_all(many).await {
+        answer.unwrap();
+    }
+    let calls = calls(&scene.meter);
+    assert!(tokens_issued(&scene.sim) > 1, "the last call waited for longer than a token lives: {calls:?}");
+    assert_eq!(calls.retried, 0, "no call was refused");
+}
+
+#[tokio::test]
+async fn a_second_refused_token_is_renewed_as_well() {
+    let scene = Scene::new().await;
+    let mut settings = settings(&scene.sim.url(0));
+    settings.credentials = machine("sim");
+    scene.fault(
+        json!({"path": super::answers::POOLS, "times": 2, "effect": {"type": "error", "status": 401}}),
+    );
+    client(settings).json(&pools(), &scene.meter).await.unwrap();
+    assert_eq!(tokens_issued(&scene.sim), 3);
 }
 
 #[tokio::test]

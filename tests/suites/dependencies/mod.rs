@@ -66,7 +66,11 @@ impl Scene {
     }
 
     fn exports(&self) -> u64 {
-        self.sim.calls().count(|call| call.path.ends_with("/workspace/export"))
+        self.sim.calls().count(|call| call.path.ends_with("/workspace/export") && call.status == 200)
+    }
+
+    fn sign_ins(&self) -> u64 {
+        self.sim.calls().count(|call| call.path.ends_with("/token") && call.status == 200)
     }
 
     /// Lets the run end, and is followed by others as long as it can be resumed. It is complete, as if nothing had been.
@@ -80,7 +84,10 @@ impl Scene {
         let mut resumed = 0;
         while ended.code != Some(0) {
             let again = ended.code.is_none() || ended.code == Some(1) || ended.code == Some(11);
-            assert!(again && resumed < 5, "{}: {ended:#?}", self.name);
+            if !again || resumed == 5 {
+                let gaps = self.program.run("ls prod --gaps").await.out;
+                panic!("{}: {ended:#?}\n{gaps}", self.name);
+            }
             println!("{}: resumed after {}", self.name, ended.err.lines().last().unwrap_or_default());
             resumed += 1;
             ended = self.program.run(&format!("{BACKUP} --resume")).await;

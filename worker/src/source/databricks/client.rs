@@ -2,7 +2,7 @@
 //! read, checked, and retried where that is safe.
 //!
 //! **Retries** are counted from the first failure, so waiting for our own budget is no reason to give up. Reads are retried
-//! after whatever may pass; changes only where they certainly had no effect. A refused pass is renewed once.
+//! after whatever may pass; changes only where they certainly had no effect. A refused pass is renewed.
 //! **Cancellation**: dropping the future of a call, or a stream, stops it and frees what it held.
 
 use std::sync::{Arc, OnceLock};
@@ -32,6 +32,9 @@ use crate::capture::Meter;
 
 /// The pause after a 429 or 503 that names none.
 const BREATH: Duration = Duration::from_secs(1);
+/// How many passes in a row may be refused to one call before it is given up. A second refusal is no proof that we are not
+/// let in: tokens may end one after another, and a new one may not be known everywhere yet.
+const RENEWALS: u32 = 3;
 /// Which workspace is meant, for hosts that serve many.
 const WORKSPACE_ID: HeaderName = HeaderName::from_static("x-databricks-workspace-id");
 /// Which workspace answered.
@@ -226,14 +229,16 @@ impl Inner {
         let url = request.url(&self.settings.host)?;
         let family = request.family.name;
         let harmless = request.verb == Verb::Read || request.repeatable;
-        let (mut failed_at, mut tries, mut renewed) = (None, 0, false);
+        let (mut failed_at, mut tries, mut renewals) = (None, 0, 0);
         loop {
+            let leave = self.enter(request, &url, meter).await;
+            // After the wait for leave, during which a token may end.
             let pass = self.auth.pass(retries).await?;
             // <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span>
             let span = info_span!("call", otel.name = %request.method, otel.kind = "client", http.request.method = %request.method,
                 server.address = url.host_str(), url.path = url.path(), lakehold.api.family = family,
                 http.request.resend_count = tries, http.response.status_code = Empty, error.r#type = Empty);
-            let attempt = self.attempt(request, &url, &pass, meter, want).instrument(span.clone());
+            let attempt = self.attempt(request, &url, &pass, leave, meter, want).instrument(span.clone());
             let failure = match attempt.await {
                 Ok(got) => return Ok(got),
                 Err(failure) => failure,
@@ -241,8 +246,8 @@ impl Inner {
             span.record("error.type", failure.fault.code);
             let now = self.clock.tick();
             let spent = now.since(*failed_at.get_or_insert(now));
-            if failure.stage == Stage::Unauthenticated && !renewed {
-                renewed = true;
+            if failure.stage == Stage::Unauthenticated && renewals < RENEWALS {
+                renewals += 1;
                 if self.auth.renew(&pass, retries).await? {
                     meter.retried(family);
                     continue;
@@ -258,18 +263,23 @@ impl Inner {
         }
     }
 
-    /// One try: waits for leave, sends, reads.
+    /// Waits until the budget lets the call be made.
+    async fn enter(&self, request: &Request, url: &Url, meter: &Meter) -> Leave {
+        let metastore = self.metastore.get().map(String::as_str);
+        let bucket = request.family.bucket(&host::scope(url), metastore, request.verb);
+        self.budget.enter(request.family, request.verb, bucket, meter).await
+    }
+
+    /// One try: sends, reads.
     async fn attempt(
         &self,
         request: &Request,
         url: &Url,
         pass: &Pass,
+        leave: Leave,
         meter: &Meter,
         want: Want,
     ) -> Result<Got, Failure> {
-        let metastore = self.metastore.get().map(String::as_str);
-        let bucket = request.family.bucket(&host::scope(url), metastore, request.verb);
-        let leave = self.budget.enter(request.family, request.verb, bucket, meter).await;
         meter.called(request.family.name);
         let answer = self.dress(request, url, pass)?.send();
         let answer = answer.await.map_err(|e| body::broken(&request.context(), &e))?;
