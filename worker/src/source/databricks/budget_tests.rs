@@ -7,12 +7,33 @@ use lakehold_proto::ids::Nonce;
 use lakehold_proto::locks::{Claim, Locks, MemoryLocks};
 
 use super::super::families::{PERMISSIONS, SCIM};
+use super::super::room;
 use super::*;
 use crate::progress::Done;
 
-/// Time that passes only while somebody waits: it jumps to the end of each wait.
+/// Time that passes only while all wait: it jumps to the end of the wait that ends first.
 #[derive(Debug, Default)]
-struct Jumping(Mutex<Duration>);
+struct Jumping(Mutex<Time>);
+
+#[derive(Debug, Default)]
+struct Time {
+    now: Duration,
+    waits: Vec<Duration>,
+    /// Waits that began or ended so far.
+    changes: u64,
+}
+
+/// A wait, until it ends or is dropped.
+struct Wait<'a>(&'a Jumping, Duration);
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let mut time = lock(&self.0.0);
+        let at = time.waits.iter().position(|until| *until == self.1).unwrap();
+        time.waits.swap_remove(at);
+        time.changes += 1;
+    }
+}
 
 #[async_trait]
 impl Clock for Jumping {
@@ -21,17 +42,28 @@ impl Clock for Jumping {
     }
 
     fn tick(&self) -> Tick {
-        Tick::at(*lock(&self.0))
+        Tick::at(lock(&self.0).now)
     }
 
     async fn sleep(&self, duration: Duration) {
-        // Whoever only guards against silence must not move time: yield first, so that what is guarded may win.
-        let until = self.tick().plus(duration);
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
+        let until = self.tick().plus(duration).elapsed();
+        {
+            let mut time = lock(&self.0);
+            time.waits.push(until);
+            time.changes += 1;
         }
-        let mut now = lock(&self.0);
-        *now = (*now).max(until.elapsed());
+        let _wait = Wait(self, until);
+        while lock(&self.0).now < until {
+            let changes = lock(&self.0).changes;
+            // Whoever does not wait goes on first.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            let mut time = lock(&self.0);
+            if time.changes == changes && time.waits.iter().all(|other| until <= *other) {
+                time.now = time.now.max(until);
+            }
+        }
     }
 }
 
@@ -202,11 +234,35 @@ async fn a_cap_is_kept_by_all_processes_together() {
         tokio::task::yield_now().await;
     }
     drop(second);
-    // The other process is silent now, and what it had ends by itself.
+    // The other process wants nothing any more, and gives its place back.
     let third = third.await;
     drop((first, third));
     let asked = bench.locks.claims.load(Relaxed);
     let took = bench.calls(&PERMISSIONS, 10, 1_000).await;
     let asked = bench.locks.claims.load(Relaxed) - asked;
     assert!(asked < 60, "{asked} questions for 1000 calls in {took:?}");
+}
+
+#[tokio::test]
+async fn places_that_nobody_uses_are_given_back() {
+    let bench = bench();
+    let other = budget(&bench.clock, &bench.locks);
+    bench.calls(&SCIM, 10, 10).await;
+    let began = bench.clock.tick();
+    let long = enter(&other, &SCIM, &bench.meter).await;
+    let second = enter(&other, &SCIM, &bench.meter).await;
+    let took = bench.clock.tick().since(began);
+    assert!(took < Duration::from_secs(3), "the second of two places was free after {took:?}");
+    // A call that takes its time keeps its place, however long it is.
+    drop(second);
+    bench.clock.sleep(10 * room::TTL).await;
+    let both = futures::future::join(
+        enter(&bench.budget, &SCIM, &bench.meter),
+        enter(&bench.budget, &SCIM, &bench.meter),
+    );
+    let mut both = Box::pin(both);
+    let waited = futures::future::select(&mut both, bench.clock.sleep(10 * room::TTL)).await;
+    assert!(matches!(waited, futures::future::Either::Right(_)), "one of two places is in use");
+    drop(long);
+    both.await;
 }

@@ -1,8 +1,8 @@
 //! A cap on calls under way, which all processes share: places taken for many calls at once, and asked for again every second.
 //!
 //! **Fairness**: where there are fewer places than are wanted, each process has an equal part; within one, callers come in
-//! order. **Cancellation**: a caller that is gone frees its place. **A call that goes on alone** for longer than a claim
-//! lives is not counted any more. **When nobody can be asked**, the cap is this process's own.
+//! order. **Cancellation**: a caller that is gone frees its place. **Places that nobody uses** are given back within two
+//! seconds. **When nobody can be asked**, the cap is this process's own.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,10 +16,10 @@ use tokio::sync::Notify;
 const TURN: Duration = Duration::from_secs(1);
 /// How often more are asked for.
 const LOOK: Duration = Duration::from_millis(50);
-/// Places of a process that does not ask any more are free after this long.
-const TTL: Duration = Duration::from_secs(10);
 /// Who does not answer for this long is down.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Places of a process that has died are free after this long: one that lives asks again before.
+pub(super) const TTL: Duration = Duration::from_secs(6);
 
 /// See the module.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(super) struct Room {
     clock: SharedClock,
     /// Held by the one caller that asks for all.
     gate: tokio::sync::Mutex<()>,
+    /// Held while asking, so that answers come in the order of the questions.
+    asking: tokio::sync::Mutex<()>,
     freed: Notify,
     state: Mutex<State>,
 }
@@ -40,7 +42,16 @@ struct State {
     waiting: u32,
     in_use: u32,
     may: u32,
+    /// When a caller asked last.
     asked: Option<Tick>,
+    /// Whether somebody sees to it that what is not used is given back.
+    kept: bool,
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        self.waiting == 0 && self.in_use == 0
+    }
 }
 
 /// A place for one call, until it is dropped.
@@ -72,6 +83,7 @@ impl Room {
             locks,
             clock,
             gate: tokio::sync::Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
             freed: Notify::new(),
             state: Mutex::default(),
         })
@@ -93,7 +105,7 @@ impl Room {
                 }
                 if state.in_use < state.may { Duration::ZERO } else { LOOK.saturating_sub(age) }
             };
-            if wait.is_zero() && self.ask().await {
+            if wait.is_zero() && self.turn().await {
                 continue;
             }
             tokio::select! {
@@ -104,18 +116,49 @@ impl Room {
     }
 
     /// Asks for a place for each caller, and tells whether one is free.
-    async fn ask(&self) -> bool {
+    async fn turn(self: &Arc<Self>) -> bool {
+        self.ask().await;
+        let mut state = self.state();
+        state.asked = Some(self.clock.tick());
+        if !std::mem::replace(&mut state.kept, true) {
+            tokio::spawn(Arc::clone(self).keep());
+        }
+        state.in_use < state.may
+    }
+
+    /// Says every second what is still wanted, unless a caller does; ends when nothing is.
+    async fn keep(self: Arc<Self>) {
+        loop {
+            self.clock.sleep(TURN).await;
+            let asked = self.state().asked;
+            if asked.is_some_and(|asked| self.clock.tick().since(asked) < TURN) {
+                continue;
+            }
+            self.ask().await;
+            let mut state = self.state();
+            if state.is_idle() && state.may == 0 {
+                state.kept = false;
+                return;
+            }
+        }
+    }
+
+    /// Says what is wanted, and hears what may be used.
+    async fn ask(&self) {
+        let _asking = self.asking.lock().await;
         let claim = {
-            let State { waiting, in_use, .. } = *self.state();
-            Claim { wanted: (in_use + waiting).min(self.places), in_use }
+            let mut state = self.state();
+            if state.is_idle() {
+                // Who comes now must not use what is being given back.
+                state.may = 0;
+            }
+            Claim { wanted: (state.in_use + state.waiting).min(self.places), in_use: state.in_use }
         };
         let may = tokio::select! {
             may = self.locks.enter(&self.name, self.token, claim, self.places, TTL) => may.unwrap_or(self.places),
             () = self.clock.sleep(PATIENCE) => self.places,
         };
-        let mut state = self.state();
-        (state.may, state.asked) = (may, Some(self.clock.tick()));
-        state.in_use < may
+        self.state().may = may;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
