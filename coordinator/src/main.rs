@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use lakehold::cli::{self, Cli};
+use lakehold::cli::{self, Cli, Command};
 use lakehold::output::colours;
 use lakehold_proto::fault::Result;
 use lakehold_proto::process;
@@ -18,6 +18,9 @@ fn main() -> ExitCode {
             return ExitCode::from(if said.use_stderr() { 2 } else { 0 });
         }
     };
+    if let Command::Guard(guard) = &cli.command {
+        return ExitCode::from(guard.stand());
+    }
     let output = cli.global.output;
     let ended = telemetry::start("lakehold", &cli.global.filter(), colours()).and_then(|telemetry| {
         let ended = carry_out(cli);

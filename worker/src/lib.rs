@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod configured;
+pub mod guard;
 pub mod outcome;
 pub mod progress;
 pub mod serve;

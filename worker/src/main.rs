@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use lakehold_proto::clock::{SharedClock, SystemClock};
 use lakehold_proto::config::{Asked, Settings, Surroundings, load};
 use lakehold_proto::fault::{Class, Fault, Result};
@@ -16,6 +16,7 @@ use lakehold_proto::process;
 use lakehold_proto::store::identity;
 use lakehold_proto::telemetry::{self, Monitor};
 use lakehold_worker::configured::ConfiguredSources;
+use lakehold_worker::guard::{GUARD, GuardArgs};
 use lakehold_worker::progress::Progress;
 use lakehold_worker::serve::{Plans, Worker, serve};
 use lakehold_worker::signals::Signals;
@@ -55,10 +56,23 @@ struct Cli {
     /// What to log to standard error, such as `info` or `lakehold_worker=debug`
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
+    /// What this program does besides.
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// See that a program does not outlive the one that began us
+    #[command(name = GUARD, hide = true)]
+    Guard(GuardArgs),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Other::Guard(guard)) = &cli.other {
+        return ExitCode::from(guard.stand());
+    }
     let ended = telemetry::start("lakehold-worker", &cli.log, false).and_then(|telemetry| {
         let ended = run(&cli);
         telemetry.end();

@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use lakehold_proto::config::Asked;
 use lakehold_proto::fault::Result;
+use lakehold_worker::guard::{GUARD, GuardArgs};
 
 pub use backup::BackupArgs;
 pub use context::Context;
@@ -175,6 +176,9 @@ pub enum Command {
     Demo(DemoArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
+    /// See that a program does not outlive the one that began us
+    #[command(name = GUARD, hide = true)]
+    Guard(GuardArgs),
 }
 
 /// Carries out what was typed. Returns the exit code.
@@ -185,6 +189,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
     let global = cli.global;
     match cli.command {
         Command::Completions(args) => completions::run(&args),
+        Command::Guard(args) => Ok(args.stand()),
         Command::Config(command) => config::run(&command, &global),
         Command::Demo(args) => demo::run(args, &global).await,
         Command::Doctor(args) => doctor::run(&args, &global).await,

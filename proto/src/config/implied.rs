@@ -1,9 +1,6 @@
 //! Without a configuration file: one environment from what the Databricks tools already know.
 
-use super::{
-    Config, DatabricksConfig, EnvironmentConfig, LimitsConfig, Protection, SecretRef, Surroundings,
-    default_pool,
-};
+use super::{Config, DatabricksConfig, EnvironmentConfig, SecretRef, Surroundings};
 use crate::fault::Result;
 use crate::ids::EnvName;
 
@@ -30,17 +27,7 @@ pub fn implied(profile: Option<&str>, around: &Surroundings) -> Option<Config> {
             (name, with_credentials(given, around))
         }
     };
-    let environment = EnvironmentConfig {
-        databricks: Some(databricks),
-        postgres: None,
-        labels: Default::default(),
-        protection: Protection::default(),
-        limits: LimitsConfig::default(),
-        schedule: None,
-        rpo: None,
-        rto: None,
-        pool: default_pool(),
-    };
+    let environment = EnvironmentConfig { databricks: Some(databricks), ..EnvironmentConfig::bare() };
     Some(Config { version: 1, environments: [(name, environment)].into(), ..Config::default() })
 }
 

@@ -119,6 +119,28 @@ pub struct EnvironmentConfig {
     pub pool: String,
 }
 
+impl EnvironmentConfig {
+    /// One that names no source yet.
+    fn bare() -> Self {
+        Self {
+            databricks: None,
+            postgres: None,
+            labels: BTreeMap::new(),
+            protection: Protection::default(),
+            limits: LimitsConfig::default(),
+            schedule: None,
+            rpo: None,
+            rto: None,
+            pool: default_pool(),
+        }
+    }
+
+    /// A PostgreSQL server, and nothing else said of it.
+    pub fn of_postgres(server: PostgresConfig) -> Self {
+        Self { postgres: Some(server), ..Self::bare() }
+    }
+}
+
 fn default_pool() -> String {
     "default".into()
 }

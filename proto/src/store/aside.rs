@@ -1,5 +1,7 @@
 //! A store that is only read: what a run writes goes into a directory of its own that ends with this process.
 
+use std::path::Path;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -18,12 +20,20 @@ pub struct AsideStore {
 }
 
 impl AsideStore {
-    /// Over `read`, which is never written to.
+    /// Over `read`, which is never written to; with a directory in `$TMPDIR`.
     ///
     /// # Errors
-    /// `Unavailable` when there is no room for a directory in `$TMPDIR`.
+    /// As [`Self::within`].
     pub fn over(read: SharedStore) -> Result<Self> {
-        let folder = tempfile::tempdir().map_err(|e| {
+        Self::within(&std::env::temp_dir(), read)
+    }
+
+    /// Over `read`, which is never written to; with a directory in `place`.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is no room for one.
+    pub fn within(place: &Path, read: SharedStore) -> Result<Self> {
+        let folder = tempfile::tempdir_in(place).map_err(|e| {
             Fault::new(Class::Unavailable, "store.aside", "make a temporary directory", e)
                 .hint("make room in the directory for temporary files ($TMPDIR)")
         })?;

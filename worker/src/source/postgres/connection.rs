@@ -147,6 +147,12 @@ impl Connection {
         Ok(Self { password: Some(password), _passfile: Some(file), ..self })
     }
 
+    /// All variables by which libpq would be led elsewhere.
+    pub(super) fn known() -> impl Iterator<Item = &'static str> {
+        let more = ["PGPASSWORD", "PGSERVICE", "PGSERVICEFILE"];
+        PARAMETERS.iter().map(|(_, variable)| *variable).chain(more)
+    }
+
     /// The variables to give to a program.
     pub(super) fn variables(&self) -> &[(&'static str, String)] {
         &self.variables

@@ -6,10 +6,10 @@ use std::time::Duration;
 use lakehold_proto::config::Verify;
 use lakehold_proto::fault::{Class, Fault, Result};
 use serde::{Deserialize, Serialize};
-use tokio::process::Command;
 
 use super::programs::Programs;
 use super::session::{Session, begin};
+use crate::guard::{Guard, Guarding};
 
 /// A check of theirs may take this long.
 const AT_MOST: Duration = Duration::from_secs(10 * 60);
@@ -48,12 +48,14 @@ pub(super) async fn verify(programs: &Programs, hooks: &Verify, of: &str, name: 
     }
     if let [program, arguments @ ..] = &hooks.command[..] {
         let check = hooks.command.join(" ");
-        let mut command = Command::new(program);
+        let mut guard = Guard::of(program, Guarding::default()).map_err(|e| begin(program, &e))?;
+        let command = &mut guard.command;
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.process_group(0).kill_on_drop(true);
-        programs.tell(&mut command, name);
+        command.process_group(0);
+        programs.tell(command, name);
         command.env("LAKEHOLD_DATABASE", of);
-        let ran = tokio::time::timeout(AT_MOST, command.output()).await;
+        let guarded = guard.begin().map_err(|e| begin(program, &e))?;
+        let ran = tokio::time::timeout(AT_MOST, guarded.output()).await;
         let ran = ran.map_err(|_| {
             refused(&check, &format!("it did not end within {} minutes", AT_MOST.as_secs() / 60))
         })?;

@@ -19,6 +19,7 @@ mod hooks;
 mod kinds;
 mod names;
 mod patterns;
+mod private;
 mod probe;
 mod programs;
 mod reading;
@@ -29,6 +30,7 @@ mod settings;
 mod source;
 mod work;
 
+pub use private::{PrivateServer, Wish, is_named_by_databases, untried};
 pub use restore::Postgres;
 pub use sandbox::Sandbox;
 pub use settings::Settings;

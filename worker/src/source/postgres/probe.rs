@@ -10,6 +10,8 @@ use super::settings::Settings;
 
 /// The fact that names the cluster: two servers with one are one, or copies of one.
 pub(super) const FACT_CLUSTER: &str = "system_identifier";
+/// The fact that tells the server's version.
+pub(super) const FACT_VERSION: &str = "server_version";
 /// The fact that is there when a database is dumped by one worker.
 pub(super) const FACT_ONE_WORKER: &str = "one_worker";
 /// The fact that tells that the server follows another.
@@ -49,7 +51,7 @@ pub(super) async fn probe(settings: &Settings, programs: &Programs) -> Result<Pr
     let sees_all = server.is_super || (server.reads_all && server.sees_all_rows);
     let facts = [
         (FACT_CLUSTER, Some(server.cluster)),
-        ("server_version", Some(server.version)),
+        (FACT_VERSION, Some(server.version)),
         ("pg_dump", Some(programs.version.clone())),
         (FACT_STANDBY, server.is_standby.then(|| "true".to_owned())),
         (FACT_ONE_WORKER, one_worker),

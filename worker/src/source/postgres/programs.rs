@@ -12,6 +12,11 @@ use super::connection::Connection;
 /// Where packages put them, a folder for each major version: there Debian's wrapper is not in between.
 const FOLDERS: &[&str] = &["/usr/lib/postgresql", "/usr/pgsql", "/opt/postgresql"];
 
+/// What a folder of the client's programs must have.
+const CLIENT: &[&str] = &["pg_dump", "psql"];
+/// What a folder of the server's must have.
+const SERVER: &[&str] = &["postgres", "initdb"];
+
 /// What a program gets of our own environment. Not the rest: a variable may hold a URL with a password in it, and those of
 /// libpq would have a say.
 const KEPT: &[&str] = &["PATH", "HOME", "LD_LIBRARY_PATH", "KRB5CCNAME", "KRB5_CONFIG", "KRB5_CLIENT_KTNAME"];
@@ -38,8 +43,8 @@ impl Programs {
     /// `Config` when there are none.
     pub(super) async fn find(folder: Option<&Path>, connection: &Connection) -> Result<Self> {
         let mut newest: Option<Self> = None;
-        for folder in folder.map_or_else(candidates, |folder| vec![folder.to_owned()]) {
-            let Some((major, version)) = version_in(&folder).await else { continue };
+        for folder in folder.map_or_else(|| candidates(CLIENT), |folder| vec![folder.to_owned()]) {
+            let Some((major, version)) = version_of("pg_dump", &folder).await else { continue };
             if newest.as_ref().is_none_or(|newest| newest.major < major) {
                 newest = Some(Self { folder, major, version, connection: connection.clone() });
             }
@@ -69,8 +74,11 @@ impl Programs {
     }
 
     /// Tells a program of somebody else's the way to a database: by libpq's variables, and by a URL for those who read no others.
-    /// Whoever may look at its environment reads the password there.
+    /// Whoever may look at its environment reads the password there. What our own environment says of a server is not for it.
     pub(super) fn tell(&self, command: &mut Command, database: &str) {
+        Connection::known().for_each(|variable| {
+            command.env_remove(variable);
+        });
         command.envs(self.connection.variables().iter().map(|(name, value)| (name, value)));
         command.env("PGDATABASE", database);
         command.env("DATABASE_URL", self.connection.url(database).reveal());
@@ -83,14 +91,63 @@ impl Programs {
 
     fn program(&self, program: &str) -> Command {
         let mut command = Command::new(self.folder.join(program));
-        command.env_clear();
-        command.envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        apart(&mut command);
         command.envs(self.connection.variables().iter().map(|(name, value)| (name, value)));
-        command.env("LC_ALL", "C").env("PGAPPNAME", "lakehold");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.process_group(0).kill_on_drop(true);
+        command.env("PGAPPNAME", "lakehold").kill_on_drop(true);
         command
     }
+}
+
+/// PostgreSQL's server, as it is installed here.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    /// Where it is, with `initdb`.
+    pub(super) folder: PathBuf,
+    /// What it says of its version.
+    pub(super) version: String,
+}
+
+impl Server {
+    /// Finds the one nearest to `major`, and no older: in the folder that was configured, else among all there are. The newest
+    /// where `major` is not known.
+    ///
+    /// # Errors
+    /// `Config` (`pg.no-server`) when there is none.
+    pub(super) async fn find(folder: Option<&Path>, major: Option<u32>) -> Result<Self> {
+        let mut found = Vec::new();
+        for folder in folder.map(Path::to_owned).into_iter().chain(candidates(SERVER)) {
+            let Some((is, version)) = version_of("postgres", &folder).await else { continue };
+            if folder.join("initdb").is_file() {
+                found.push((is, Self { folder, version }));
+            }
+        }
+        let there: Vec<_> = found.iter().map(|(_, server)| server.version.clone()).collect();
+        nearest(found, major).ok_or_else(|| {
+            let wanted = major.map_or_else(String::new, |major| format!(" of version {major} or newer"));
+            let there = if there.is_empty() { "none".into() } else { there.join(", ") };
+            let detail = format!("there is no postgres and initdb{wanted} here; what is here: {there}");
+            let package = major.map_or_else(|| "postgresql".into(), |major| format!("postgresql-{major}"));
+            Fault::new(Class::Config, "pg.no-server", "find PostgreSQL's server", detail).hint(format!(
+                "install it (Debian: apt-get install {package}), or try it on a server that runs: --to ENV"
+            ))
+        })
+    }
+}
+
+/// The first of the oldest that are no older than `major`; of all, the newest, where that is not known.
+fn nearest<T>(mut found: Vec<(u32, T)>, major: Option<u32>) -> Option<T> {
+    found.retain(|(is, _)| major.is_none_or(|major| *is >= major));
+    let wanted = found.iter().map(|(is, _)| *is);
+    let wanted = if major.is_some() { wanted.min() } else { wanted.max() }?;
+    found.into_iter().find(|(is, _)| *is == wanted).map(|(_, found)| found)
+}
+
+/// Keeps a program of PostgreSQL's apart: from our environment, from the keys of a terminal, and with its words for us.
+pub(super) fn apart(command: &mut Command) {
+    command.env_clear();
+    command.envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.env("LC_ALL", "C").process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
 }
 
 /// Makes room in a pipe through which rows flow. Where the system refuses, it is slower.
@@ -98,20 +155,55 @@ pub(super) fn widen(pipe: impl AsFd) {
     _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
 }
 
-fn candidates() -> Vec<PathBuf> {
+/// Folders that have these programs.
+fn candidates(programs: &[&str]) -> Vec<PathBuf> {
     let packaged = FOLDERS.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
     let packaged = packaged.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut found: Vec<_> = packaged.chain(std::env::split_paths(&path)).collect();
-    found.retain(|folder| folder.join("pg_dump").is_file() && folder.join("psql").is_file());
+    found.retain(|folder| programs.iter().all(|program| folder.join(program).is_file()));
     found
 }
 
 /// `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`
-async fn version_in(folder: &Path) -> Option<(u32, String)> {
-    let said = Command::new(folder.join("pg_dump")).arg("--version").output().await.ok()?;
+async fn version_of(program: &str, folder: &Path) -> Option<(u32, String)> {
+    let said = Command::new(folder.join(program)).arg("--version").output().await.ok()?;
     let said = String::from_utf8_lossy(&said.stdout);
     let version = said.split_once(") ")?.1.trim();
-    let major = version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
-    Some((major, version.to_owned()))
+    Some((major(version)?, version.to_owned()))
+}
+
+/// The major one of a version as the server tells it.
+pub(super) fn major(version: &str) -> Option<u32> {
+    version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_server_is_no_older() {
+        let there = || vec![(17, "a"), (13, "b"), (15, "c"), (15, "d")];
+        for (major, expected) in [
+            (Some(14), Some("c")),
+            (Some(15), Some("c")),
+            (Some(16), Some("a")),
+            (Some(18), None),
+            (None, Some("a")),
+        ] {
+            assert_eq!(nearest(there(), major), expected, "{major:?}");
+        }
+        assert_eq!(
+            (major("15.18 (Debian 15.18-0+deb12u1)"), major("17beta1"), major("")),
+            (Some(15), Some(17), None)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_missing_server_is_told_with_a_way_out() {
+        let fault = Server::find(None, Some(9999)).await.unwrap_err();
+        assert_eq!((fault.code, fault.class), ("pg.no-server", Class::Config));
+        assert!(fault.detail.contains("9999") && fault.hint.is_some_and(|hint| hint.contains("--to")));
+    }
 }
