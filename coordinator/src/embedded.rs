@@ -104,6 +104,11 @@ impl Embedded {
         self.stop.closed().await;
     }
 
+    /// Ends the workers with what they hold.
+    pub async fn abandon(mut self) {
+        self.workers.shutdown().await;
+    }
+
     /// Lets the workers finish what they hold, and ends them.
     pub async fn drain(mut self) {
         self.finish_tasks().await;

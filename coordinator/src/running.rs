@@ -112,6 +112,13 @@ impl Running {
         }
     }
 
+    /// Ends tasks under way with what they hold, where they are this process's own.
+    pub async fn abandon(self) {
+        if let Workers::Embedded(embedded) = self.workers {
+            embedded.abandon().await;
+        }
+    }
+
     /// Lets tasks under way finish, where they are this process's own, and lets go of the queue.
     pub async fn close(&self) {
         self.finish_tasks().await;

@@ -10,11 +10,14 @@ use lakehold_proto::store::identity;
 
 use super::attend::attend;
 use super::confirm::Confirmation;
+use super::private::{PrivateArgs, close};
 use super::restore::{of_target, read_mapping_of};
 use super::{Context, exit};
 use crate::output::{Format, age, count, document, print, shown};
 use crate::restore::drill::{Drill, Objectives, can_be_beside};
 use crate::restore::planner::Ask;
+use crate::restore::private::Private;
+use crate::restore::select::Wanted;
 use crate::restore::{Request, Restore};
 use crate::running::Running;
 
@@ -24,6 +27,8 @@ Examples:
   lakehold drill prod --to sandbox --yes -o json        for a timer; the report is kept in the store
   lakehold drill prod --to sandbox --map map.yaml
   lakehold drill shop                                   databases: restored beside, checked, dropped again
+  lakehold drill shop --private                         the same, and the roles, on a server of its own that is deleted again
+  lakehold drill shop --private --scratch-dir /var/big  where $TMPDIR has not room for all of it
 
 Exit codes: 0 proved; 1 something did not come back as it was, or could not be tried; 6 it did, and an objective
 (rto, rpo) is breached";
@@ -41,6 +46,9 @@ pub struct DrillArgs {
     /// are copies of, which is what is done where none is named
     #[arg(long, value_name = "ENV")]
     pub to: Option<EnvName>,
+    /// A server of its own.
+    #[command(flatten)]
+    pub private: PrivateArgs,
     /// What is called otherwise in the sandbox (YAML)
     #[arg(long, value_name = "FILE")]
     pub map: Option<std::path::PathBuf>,
@@ -55,21 +63,28 @@ pub struct DrillArgs {
 pub(super) async fn run(args: &DrillArgs, context: &Context) -> Result<u8> {
     let store = identity::open(&*context.store).await?.store;
     let from = context.snapshot(&args.from).await?;
-    let to = &match &args.to {
-        Some(to) => to.clone(),
-        None if can_be_beside(&from.manifest) => from.manifest.environment.clone(),
-        None => {
+    let mut private = args.private.start(&from.manifest, context).await?;
+    let to = &match (&args.to, &private) {
+        (Some(to), _) => to.clone(),
+        (None, Some(private)) => private.environment.clone(),
+        (None, None) if can_be_beside(&from.manifest) => from.manifest.environment.clone(),
+        (None, None) => {
             let detail = "a workspace is tried in another one, and none is named";
             return Err(Fault::new(Class::Config, "drill.where", "drill", detail)
                 .hint("name a workspace in which things may be made and taken away again: --to ENV"));
         }
     };
-    let (warehouse, share) = of_target(context, to)?;
     let mapping = read_mapping_of(args.map.as_deref())?;
     let configured = &context.settings.config.environments;
-    let protection = configured.get(to).map_or_else(Default::default, |given| given.protection);
-    let what = format!("A drill makes things in {to}, and takes them away again.");
-    args.confirmation.ask(to, protection, &what)?;
+    let (mut wanted, mut warehouse, mut share) = (Wanted::default(), None, 1.0);
+    if private.is_some() {
+        wanted.kinds = Private::kinds(&from.manifest, false);
+    } else {
+        (warehouse, share) = of_target(context, to)?;
+        let protection = configured.get(to).map_or_else(Default::default, |given| given.protection);
+        let what = format!("A drill makes things in {to}, and takes them away again.");
+        args.confirmation.ask(to, protection, &what)?;
+    }
     let asked = configured.get(&from.manifest.environment);
     let length = |given: Option<lakehold_proto::config::HumanDuration>| {
         given.and_then(|given| SignedDuration::try_from(given.0).ok())
@@ -79,23 +94,27 @@ pub(super) async fn run(args: &DrillArgs, context: &Context) -> Result<u8> {
         rpo: length(asked.and_then(|asked| asked.rpo)),
     };
     let ask = Ask {
+        wanted,
         crossing: Crossing { passive: true, mapping, ..Crossing::default() },
         no_compute: args.no_compute,
         warehouse,
         ..Ask::default()
     };
     let request = Request { from, target: to.clone(), ask, share };
-    let running = Running::start(&context.settings.config, context.place(), Some(&store)).await?;
+    let running = match &private {
+        Some(private) => private.running().await?,
+        None => Running::start(&context.settings.config, context.place(), Some(&store)).await?,
+    };
     let report = attend(&running, context, "drill", async |attended| {
         let restore = Restore { backup: &running.backup };
         attended
             .watch(vec![(to.clone(), None)], async |view, stop| {
-                restore.drill(&request, objectives, view, stop).await
+                restore.drill(&request, objectives, private.as_mut(), view, stop).await
             })
             .await
     })
     .await;
-    running.close().await;
+    close(running, &mut private, &report).await;
     let report = report?;
     match context.output {
         Format::Table => print(&render(&report))?,
@@ -117,11 +136,14 @@ fn render(report: &Drill) -> String {
         Some(wanted) => format!("{}, within {}", length(is), length(wanted)),
     };
     let planned = &report.planned;
+    let sandbox = match &report.private {
+        Some(private) => format!("a private server of PostgreSQL {}", shown(&private.version)),
+        None => report.sandbox.to_string(),
+    };
     let mut text = format!(
-        "{}@{} in {}: {}\n",
+        "{}@{} in {sandbox}: {}\n",
         report.environment,
         report.snapshot.short(),
-        report.sandbox,
         if report.is_proof() { "proved" } else { "NOT PROVED" }
     );
     text +=
@@ -137,22 +159,28 @@ fn render(report: &Drill) -> String {
         text += &format!("    ~ {}\n", shown(difference));
     }
     if planned.blocked + planned.degraded > 0 {
-        let told = format!("{} blocked, {} degraded", count(planned.blocked), count(planned.degraded));
         text += &format!(
-            "  not tried   {told} (see: lakehold restore {} --to {})\n",
-            report.environment, report.sandbox
+            "  not tried   {} blocked, {} degraded",
+            count(planned.blocked),
+            count(planned.degraded)
         );
+        text += &match &report.private {
+            Some(_) => "\n".to_owned(),
+            None => format!(" (see: lakehold restore {} --to {})\n", report.environment, report.sandbox),
+        };
+    }
+    for untried in report.private.iter().flat_map(|private| &private.untried) {
+        text += &format!("  not tried   {}\n", shown(untried));
     }
     text += &format!("  took        {}\n", against(report.seconds.ceil() as i64, report.rto_seconds));
     text += &format!("  would lose  {}\n", against(report.age_seconds, report.rpo_seconds));
     match &report.left_behind {
         None => text += "  cleaned up\n",
         Some(why) => {
-            text += &format!(
-                "  NOT CLEANED UP: {}\n    try: lakehold restore undo {} --apply\n",
-                shown(why),
-                report.sandbox
-            );
+            text += &format!("  NOT CLEANED UP: {}\n", shown(why));
+            if report.private.is_none() {
+                text += &format!("    try: lakehold restore undo {} --apply\n", report.sandbox);
+            }
         }
     }
     text

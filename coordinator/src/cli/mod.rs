@@ -14,6 +14,7 @@ mod errors;
 mod history;
 mod init;
 mod ls;
+mod private;
 mod restore;
 mod run;
 mod runs;

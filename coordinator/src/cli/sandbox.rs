@@ -2,6 +2,7 @@
 
 use clap::Args;
 use lakehold_proto::address::Address;
+use lakehold_proto::config::PostgresConfig;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::EnvName;
 use lakehold_proto::restore::Crossing;
@@ -9,10 +10,13 @@ use lakehold_proto::store::identity;
 
 use super::attend::attend;
 use super::confirm::Confirmation;
+use super::private::{PrivateArgs, close};
 use super::restore::of_target;
 use super::{Context, exit};
+use crate::engine::view::RunView;
 use crate::output::{Format, age, count, document, print, say, shown};
 use crate::restore::planner::Ask;
+use crate::restore::private::Private;
 use crate::restore::sandbox::Rehearsal;
 use crate::restore::select::Wanted;
 use crate::restore::{Request, Restore};
@@ -22,10 +26,11 @@ use tokio::sync::watch;
 const EXAMPLES: &str = "\
 Examples:
   lakehold sandbox shop --database orders -- ./manage.py migrate
+  lakehold sandbox shop --database orders --private -- ./manage.py migrate     on a server of its own, deleted again
   lakehold sandbox shop@2026-08-01 --to scratch --yes -- sh -c 'psql \"$DATABASE_URL\" -f migration.sql'
 
 The command finds the copy by DATABASE_URL, and by libpq's variables (PGHOST, PGDATABASE, …). The copy is dropped when the command
-has ended; what a killed one left is dropped by the next.
+has ended; what a killed one left is dropped by the next. What the command left running is killed.
 
 Exit codes: the command's own; 1 when the copy could not be made, or not be taken away";
 
@@ -44,6 +49,9 @@ pub struct SandboxArgs {
     /// The server to make the copy on; its own, where none is named
     #[arg(long, value_name = "ENV")]
     pub to: Option<EnvName>,
+    /// A server of its own.
+    #[command(flatten)]
+    pub private: PrivateArgs,
     /// Everything in the copy belongs to who makes it: where the server has not the roles
     #[arg(long)]
     pub no_owner: bool,
@@ -58,21 +66,18 @@ pub struct SandboxArgs {
 pub(super) async fn run(args: &SandboxArgs, context: &Context) -> Result<u8> {
     let store = identity::open(&*context.store).await?.store;
     let from = context.snapshot(&args.from).await?;
-    let to = args.to.as_ref().unwrap_or(&from.manifest.environment).clone();
-    let (_, share) = of_target(context, &to)?;
-    let configured = &context.settings.config.environments;
-    let given = configured.get(&to);
-    let Some(server) = given.and_then(|given| given.postgres.clone()) else {
-        let detail = format!("{to} is no PostgreSQL server");
-        return Err(Fault::new(Class::Config, "sandbox.where", "copy a database", detail)
-            .hint("a sandbox is a copy of a database: name a server with --to ENV"));
+    let mut private = args.private.start(&from.manifest, context).await?;
+    let (to, server, share) = match &private {
+        Some(private) => (private.environment.clone(), private.server().clone(), 1.0),
+        None => confirmed(args, &from.manifest.environment, context)?,
     };
-    let protection = given.map_or_else(Default::default, |given| given.protection);
-    let what = format!("A database is made on {to}, and dropped again; nothing that is there is changed.");
-    args.confirmation.ask(&to, protection, &what)?;
     let ask = Ask {
         wanted: Wanted {
             items: args.database.iter().map(|name| format!("database/{name}")).collect(),
+            kinds: match &private {
+                Some(_) => Private::kinds(&from.manifest, args.database.is_some()),
+                None => Vec::new(),
+            },
             ..Wanted::default()
         },
         crossing: Crossing { no_owner: args.no_owner, ..Crossing::default() },
@@ -80,7 +85,10 @@ pub(super) async fn run(args: &SandboxArgs, context: &Context) -> Result<u8> {
     };
     let request = Request { from, target: to.clone(), ask, share };
     let quiet = context.quiet || context.output != Format::Table;
-    let running = Running::start(&context.settings.config, context.place(), Some(&store)).await?;
+    let running = match &private {
+        Some(private) => private.running().await?,
+        None => Running::start(&context.settings.config, context.place(), Some(&store)).await?,
+    };
     let rehearsal = attend(&running, context, "rehearse", async |attended| {
         let restore = Restore { backup: &running.backup };
         let made = attended.watch(vec![(to.clone(), None)], async |view, stop| {
@@ -91,12 +99,18 @@ pub(super) async fn run(args: &SandboxArgs, context: &Context) -> Result<u8> {
             restore.rehearse(&request, &server, &record, &args.command, quiet, attended.stopped()).await;
         // Whoever asked to stop asked to have it cleaned up, too.
         let (_go_on, never) = watch::channel(false);
-        let cleaned = attended.watch(vec![(to.clone(), None)], async |view, _| {
-            restore.clean(&record, &request, view, never).await
-        });
-        match (ran, cleaned.await) {
+        let cleaned = match &mut private {
+            Some(private) => private.end().await,
+            None => {
+                let clean = async |view: &RunView, _| restore.clean(&record, &request, view, never).await;
+                attended.watch(vec![(to.clone(), None)], clean).await
+            }
+        };
+        let told = private.as_ref().map(|private| private.told.clone());
+        match (ran, cleaned) {
             (Ok(rehearsal), cleaned) => {
-                Ok(Rehearsal { left_behind: cleaned.err().map(|fault| fault.to_string()), ..rehearsal })
+                let left_behind = cleaned.err().map(|fault| fault.to_string());
+                Ok(Rehearsal { left_behind, private: told, ..rehearsal })
             }
             (Err(fault), Ok(())) => Err(fault),
             (Err(fault), Err(left)) => {
@@ -106,7 +120,7 @@ pub(super) async fn run(args: &SandboxArgs, context: &Context) -> Result<u8> {
         }
     })
     .await;
-    running.close().await;
+    close(running, &mut private, &rehearsal).await;
     let rehearsal = rehearsal?;
     match context.output {
         Format::Table => print(&render(&rehearsal))?,
@@ -118,6 +132,22 @@ pub(super) async fn run(args: &SandboxArgs, context: &Context) -> Result<u8> {
         return Ok(exit::FAILED);
     }
     Ok(u8::try_from(rehearsal.exit_code).unwrap_or(exit::FAILED))
+}
+
+/// The server that was named, or the snapshot's own, and the share of its limits: once it is confirmed that a copy may be made there.
+fn confirmed(args: &SandboxArgs, own: &EnvName, context: &Context) -> Result<(EnvName, PostgresConfig, f64)> {
+    let to = args.to.as_ref().unwrap_or(own);
+    let (_, share) = of_target(context, to)?;
+    let given = context.settings.config.environments.get(to);
+    let Some(server) = given.and_then(|given| given.postgres.clone()) else {
+        let detail = format!("{to} is no PostgreSQL server");
+        return Err(Fault::new(Class::Config, "sandbox.where", "copy a database", detail)
+            .hint("a sandbox is a copy of a database: name a server with --to ENV"));
+    };
+    let protection = given.map_or_else(Default::default, |given| given.protection);
+    let what = format!("A database is made on {to}, and dropped again; nothing that is there is changed.");
+    args.confirmation.ask(to, protection, &what)?;
+    Ok((to.clone(), server, share))
 }
 
 fn render(rehearsal: &Rehearsal) -> String {
@@ -139,6 +169,9 @@ fn render(rehearsal: &Rehearsal) -> String {
         count(rehearsal.changes.len() as u64),
         count(rehearsal.warnings)
     );
+    if let Some(private) = &rehearsal.private {
+        text += &format!("  on a private server of PostgreSQL {}\n", shown(&private.version));
+    }
     for change in rehearsal.changes.iter().take(TOLD) {
         text += &format!("    {}\n", super::diff::field_line(change));
     }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::decisions::Planned;
 use super::document::Summary;
+use super::private::{OnPrivate, Private, there};
 use super::{Request, Restore, told};
 use crate::engine::view::RunView;
 use crate::plan::{TIME_FORMAT, parse_time};
@@ -34,6 +35,9 @@ pub struct Drill {
     pub environment: EnvName,
     /// Where it was restored.
     pub sandbox: EnvName,
+    /// The server of our own that this was, where it was one. Its run is in no store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private: Option<OnPrivate>,
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// When the drill began.
@@ -57,7 +61,7 @@ pub struct Drill {
     pub differences: Vec<String>,
     /// How many there are.
     pub differing: u64,
-    /// Seconds from the beginning to the end of the restore: the measured recovery time.
+    /// Seconds from the beginning to the end of the restore: the measured recovery time. A private server's start is in it.
     pub seconds: f64,
     /// What was asked of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +96,14 @@ impl Drill {
     }
 }
 
+/// What was found once it was restored.
+struct Found {
+    failures: Vec<String>,
+    evidence: Vec<Value>,
+    differing: u64,
+    differences: Vec<String>,
+}
+
 /// What a drill is measured by.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Objectives {
@@ -113,7 +125,11 @@ impl Restore<'_> {
         stop: watch::Receiver<bool>,
     ) -> Result<Manifest> {
         let prepared = self.plan(&beside(request)?, view, stop.clone()).await?;
-        let completed = prepared.steps.counts().values().filter_map(|acts| acts.get(&Act::Complete));
+        let blueprint = blueprint(&request.from.manifest.source)?;
+        // A role is completed, too, but is no whole.
+        let of_wholes =
+            prepared.steps.counts().iter().filter(|((_, kind), _)| blueprint.whole(kind, "").is_some());
+        let completed = of_wholes.filter_map(|(_, acts)| acts.get(&Act::Complete));
         let (wholes, blocked) = (completed.sum::<u64>(), prepared.document.summary.blocked);
         if wholes != 1 || blocked > 0 {
             let detail = match blocked {
@@ -131,7 +147,7 @@ impl Restore<'_> {
         self.carry_out(ready, view, stop).await
     }
 
-    /// Carries a drill out, and writes its report.
+    /// Carries a drill out, and writes its report. A private server that it was carried out on is ended.
     ///
     /// # Errors
     /// What keeps the restore from being carried out. That it cannot be cleaned up is told in the report.
@@ -139,11 +155,12 @@ impl Restore<'_> {
         &self,
         request: &Request,
         objectives: Objectives,
+        private: Option<&mut Private>,
         view: &RunView,
         stop: watch::Receiver<bool>,
     ) -> Result<Drill> {
         let engine = &self.backup.engine;
-        let began = engine.clock.now();
+        let began = private.as_ref().map_or_else(|| engine.clock.now(), |private| private.began);
         let from = &request.from.manifest;
         let request = &beside(request)?;
         let prepared = self.plan(request, view, stop.clone()).await?;
@@ -155,34 +172,24 @@ impl Restore<'_> {
         let (ready, planned) = self.open(prepared).await?;
         let record = self.carry_out(ready, view, stop.clone()).await?;
         let ended = engine.clock.now();
-        // Read back: a second plan of the same finds nothing to do where it is all there.
-        let again = self.plan(request, view, stop.clone()).await;
-        let cleaned = self.clean(&record, request, view, stop).await;
-        let again = again?.document;
-        let blueprint = blueprint(&from.source)?;
-        let (mut differing, mut differences) = (0, Vec::new());
-        for item in again.items.iter() {
-            let item = item?;
-            // What was made beside was checked where it was made.
-            if item.action.comes() && blueprint.whole(&item.kind, &item.key).is_none() {
-                differing += 1;
-                if differences.len() < TOLD {
-                    differences.push(line(&item));
-                }
-            }
-        }
-        let evidence = told(&engine.store, &record, Act::Complete).await?;
+        let found = self.read_back(&record, request, view, stop.clone()).await;
+        let (cleaned, told, store) = match private {
+            Some(private) => (private.end().await, Some(private.told.clone()), private.store()),
+            None => (self.clean(&record, request, view, stop).await, None, &engine.store),
+        };
+        let Found { failures, evidence, differing, differences } = found?;
         let taken = parse_time(&from.time).map_or(SignedDuration::ZERO, |time| began.duration_since(time));
         let report = Drill {
             schema: DRILL_SCHEMA.into(),
             environment: from.environment.clone(),
             sandbox: request.target.clone(),
+            private: told,
             snapshot: from.snapshot,
             began,
             run: record.run.id,
             planned,
             failed: record.gaps(),
-            failures: gaps(&*engine.store, &record).await?,
+            failures,
             checked: evidence.len() as u64,
             evidence,
             differing,
@@ -196,8 +203,35 @@ impl Restore<'_> {
         };
         let body = serde_json::to_vec_pretty(&report)
             .map_err(|e| Fault::new(Class::Bug, "drill.encode", "write a drill's report", e))?;
-        engine.store.put_new(&report.key(), body.into()).await?;
+        store.put_new(&report.key(), body.into()).await?;
         Ok(report)
+    }
+
+    /// What came of a restore: a second plan of the same finds nothing to do where it is all there.
+    async fn read_back(
+        &self,
+        record: &Manifest,
+        request: &Request,
+        view: &RunView,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Found> {
+        let store = &self.backup.engine.store;
+        let again = self.plan(request, view, stop).await?.document;
+        let blueprint = blueprint(&request.from.manifest.source)?;
+        let (mut differing, mut differences) = (0, Vec::new());
+        for item in again.items.iter() {
+            let item = item?;
+            // What was made beside was checked where it was made.
+            if item.action.comes() && blueprint.whole(&item.kind, &item.key).is_none() {
+                differing += 1;
+                if differences.len() < TOLD {
+                    differences.push(line(&item));
+                }
+            }
+        }
+        let failures = gaps(&**store, record).await?;
+        let evidence = told(store, record, Act::Complete).await?;
+        Ok(Found { failures, evidence, differing, differences })
     }
 
     /// Takes back what a restore made.
@@ -257,8 +291,7 @@ fn beside(request: &Request) -> Result<Request> {
     request.ask.crossing.beside = true;
     if from.environment == request.target && request.ask.wanted.items.is_empty() {
         let blueprint = blueprint(&from.source)?;
-        let kinds = from.kinds.iter().map(|report| report.kind.clone());
-        request.ask.wanted.kinds = kinds.filter(|kind| blueprint.whole(kind, "").is_some()).collect();
+        request.ask.wanted.kinds = there(from).filter(|kind| blueprint.whole(kind, "").is_some()).collect();
     }
     Ok(request)
 }

@@ -13,6 +13,7 @@ pub mod document;
 pub mod drill;
 mod earlier;
 pub mod planner;
+pub mod private;
 pub mod sandbox;
 pub mod select;
 pub mod side;

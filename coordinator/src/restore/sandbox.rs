@@ -11,14 +11,14 @@ use lakehold_proto::format::Role;
 use lakehold_proto::ids::{EnvName, SnapshotId};
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::restore::Act;
+use lakehold_worker::guard::{Guard, Guarding};
 use lakehold_worker::source::postgres::Sandbox;
-use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use super::private::OnPrivate;
 use super::{Request, Restore, told};
 use crate::diff::{FieldChange, compare};
 use crate::output::say;
@@ -37,6 +37,9 @@ pub struct Rehearsal {
     pub snapshot: SnapshotId,
     /// Where the copy was.
     pub on: EnvName,
+    /// The server of our own that this was, where it was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private: Option<OnPrivate>,
     /// The copy.
     pub database: String,
     /// Seconds that the copy took.
@@ -98,6 +101,7 @@ impl Restore<'_> {
             environment: from.environment.clone(),
             snapshot: from.snapshot,
             on: request.target.clone(),
+            private: None,
             database,
             restored_seconds: record.run.committed.duration_since(record.run.planned).as_secs_f64().max(0.0),
             command: command.to_vec(),
@@ -137,27 +141,25 @@ async fn run(
         Fault::new(Class::Config, "sandbox.command", format!("run {program}"), e)
             .hint("check that the program is installed and executable; write a shell's line as: -- sh -c '…'")
     };
-    let mut ready = match find(LEASH) {
-        // Should we be killed, so is the command.
-        Some(leash) => {
-            let mut command = Command::new(leash);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(find(program).ok_or_else(|| failed(absent()))?);
-            command
-        }
-        None => Command::new(program),
-    };
-    ready.args(arguments).stderr(Stdio::piped()).kill_on_drop(true);
+    // Should we be killed, so is all that came of it.
+    let mut guard =
+        Guard::of(find(program).ok_or_else(|| failed(absent()))?, Guarding::default()).map_err(failed)?;
+    guard.command.args(arguments).stderr(Stdio::piped());
     if quiet {
-        ready.stdout(Stdio::from(std::io::stderr()));
+        guard.command.stdout(Stdio::from(std::io::stderr()));
     }
-    sandbox.tell(&mut ready);
-    let mut child = ready.spawn().map_err(failed)?;
-    let warnings = child.stderr.take().map(|errors| tokio::spawn(pass_on(BufReader::new(errors))));
-    let status = tokio::select! {
-        ended = child.wait() => ended,
-        _ = stop.wait_for(|stopped| *stopped) => {
-            end(&child);
-            child.wait().await
+    sandbox.tell(&mut guard.command);
+    let mut guarded = guard.begin().map_err(failed)?;
+    let warnings = guarded.child.stderr.take().map(|errors| tokio::spawn(pass_on(BufReader::new(errors))));
+    let ended = tokio::select! {
+        ended = guarded.child.wait() => Some(ended),
+        _ = stop.wait_for(|stopped| *stopped) => None,
+    };
+    let status = match ended {
+        Some(ended) => ended,
+        None => {
+            guarded.ask_to_end();
+            guarded.child.wait().await
         }
     };
     let status = status.map_err(failed)?;
@@ -167,9 +169,6 @@ async fn run(
     };
     Ok((status, warnings))
 }
-
-/// Ties a program to whoever began it (util-linux).
-const LEASH: &str = "setpriv";
 
 /// A program, by its path or among those of `PATH`.
 fn find(program: &str) -> Option<PathBuf> {
@@ -182,14 +181,6 @@ fn find(program: &str) -> Option<PathBuf> {
 
 fn absent() -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such program")
-}
-
-fn end(child: &Child) {
-    let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    if let Some(id) = id {
-        // It may have ended by itself.
-        let _ = kill_process(id, Signal::TERM);
-    }
 }
 
 /// Passes the command's words on, and counts its warnings.

@@ -342,7 +342,8 @@ async fn what_is_hurt_in_the_store_is_refused_and_the_rest_comes() {
     let request = two.request(&from, "dr", two.all()).await;
     let (_go_on, stop) = watch::channel(false);
     let restore = Restore { backup: &engine.backup };
-    let drill = restore.drill(&request, Objectives::default(), &RunView::default(), stop).await.unwrap();
+    let drill =
+        restore.drill(&request, Objectives::default(), None, &RunView::default(), stop).await.unwrap();
     engine.drain().await;
     assert_eq!((drill.failed, drill.differing, drill.planned.blocked), (0, 0, 1));
     assert!(!drill.is_proof(), "{drill:?}");
