@@ -3,6 +3,7 @@
 mod alone;
 mod backup;
 mod diff;
+mod private;
 mod program;
 mod restore;
 mod trouble;

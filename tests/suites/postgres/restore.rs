@@ -40,7 +40,7 @@ pub(super) fn databases(server: &Postgres) -> Vec<String> {
 }
 
 /// A server with everything that is awkward, rights and properties of its own included.
-async fn equipped() -> Postgres {
+pub(super) async fn equipped() -> Postgres {
     let server = awkward().await;
     server.sql(
         "postgres",
@@ -186,20 +186,13 @@ async fn what_cannot_be_restored_whole_takes_nobodys_place() {
     server.sql("shop", "create table pairs (a int); insert into pairs values (1), (1), (2)");
     does(&program, "backup --env shop").await;
     let rows = digests(&server, "shop");
-    // One byte of a pack of rows is another.
     let typed = "restore shop --to shop --item database/shop --apply --yes";
-    let packs = walk(&program.path("store/packs"));
-    let largest = packs.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
-    let whole = std::fs::read(largest).unwrap();
-    let mut hurt = whole.clone();
-    let middle = hurt.len() / 2;
-    hurt[middle] ^= 1;
-    std::fs::write(largest, hurt).unwrap();
+    let (hurt, whole) = hurt(&program);
     let failed = program.start(typed).end().await;
     assert_ne!(failed.code, Some(0), "{failed:#?}");
     assert_eq!(digests(&server, "shop"), rows);
     assert!(!databases(&server).iter().any(|name| name.contains("_before_")), "{:?}", databases(&server));
-    std::fs::write(largest, whole).unwrap();
+    std::fs::write(hurt, whole).unwrap();
 
     // The database is gone between plan and apply; then somebody makes one of its name.
     let plan = program.path("plan.json").display().to_string();
@@ -211,11 +204,27 @@ async fn what_cannot_be_restored_whole_takes_nobodys_place() {
     assert_eq!(server.sql("fresh", "select count(*) from pg_class where relname = 'pairs'"), "0");
 }
 
-/// Whether a process has this in its arguments.
-fn is_running(words: &str) -> bool {
+/// Makes one byte of a pack of rows another: which pack, and what it was.
+pub(super) fn hurt(program: &Program) -> (std::path::PathBuf, Vec<u8>) {
+    let packs = walk(&program.path("store/packs"));
+    let largest = packs.into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let whole = std::fs::read(&largest).unwrap();
+    let mut hurt = whole.clone();
+    let middle = hurt.len() / 2;
+    hurt[middle] ^= 1;
+    std::fs::write(&largest, hurt).unwrap();
+    (largest, whole)
+}
+
+/// The processes that have all of these words in their arguments.
+pub(super) fn running(words: &[&str]) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let mut arguments = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
-    arguments.any(|arguments| String::from_utf8_lossy(&arguments).contains(words))
+    let of = processes.filter_map(|process| {
+        let arguments = std::fs::read(process.path().join("cmdline")).ok()?;
+        let arguments = String::from_utf8_lossy(&arguments).into_owned();
+        words.iter().all(|word| arguments.contains(word)).then_some(process)
+    });
+    of.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
@@ -329,7 +338,7 @@ async fn a_migration_is_rehearsed_on_a_copy() {
     killed.until("the command runs", || std::path::Path::new(&ready).exists()).await;
     killed.kill();
     assert_eq!(databases(&server).len(), 3);
-    until("the command is killed with it", || !is_running(&ready)).await;
+    until("the command is killed with it", || running(&[&ready]).is_empty()).await;
     let ran = rehearse("select 1").await;
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert_eq!(databases(&server), ["postgres", "shop"]);
