@@ -46,6 +46,8 @@ pub(super) async fn equipped() -> Postgres {
         "postgres",
         "create role app login connection limit 7; create role readers; grant readers to app; \
          alter role app set work_mem = '3MB'; alter role app set search_path = '$user', \"odd schema.with dots\", public; \
+         alter role readers in database shop set work_mem = '4MB'; \
+         alter role app in database shop set search_path = public, \"odd schema.with dots\"; \
          alter database shop set work_mem = '5MB'; alter database shop set search_path = public, \"odd schema.with dots\"; \
          alter database shop connection limit 40; alter database shop owner to app; \
          revoke all on database shop from public; grant connect on database shop to readers with grant option; \
@@ -61,8 +63,9 @@ fn about(server: &Postgres, database: &str) -> String {
         "postgres",
         &format!(
             "select pg_get_userbyid(datdba), encoding, datcollate, datctype, datconnlimit, datallowconn, datacl::text, \
-             shobj_description(d.oid, 'pg_database'), (select array_agg(s order by s) from unnest(setconfig) s) from pg_database d \
-             left join pg_db_role_setting s on setdatabase = d.oid and setrole = 0 where datname = '{database}'"
+             shobj_description(d.oid, 'pg_database'), (select array_agg(concat(rolname, ' ', s) order by rolname, s) \
+             from pg_db_role_setting left join pg_roles r on r.oid = setrole, unnest(setconfig) s where setdatabase = d.oid) \
+             from pg_database d where datname = '{database}'"
         ),
     )
 }

@@ -88,9 +88,8 @@ pub(super) const ROLES: &str = "select r.rolname as name, r.rolname ~ '^pg_' as 
     to_jsonb(r) - '{oid,rolpassword}'::text[] || jsonb_build_object('member_of', coalesce((select jsonb_agg( \
       to_jsonb(m) - '{oid,roleid,member,grantor}'::text[] || jsonb_build_object('role', g.rolname) order by g.rolname) \
       from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid), '[]'), \
-      'settings', coalesce((select jsonb_agg(jsonb_build_object('database', d.datname, 'settings', s.setconfig) \
-      order by d.datname) from pg_db_role_setting s left join pg_database d on d.oid = s.setdatabase \
-      where s.setrole = r.oid), '[]'), 'comment', shobj_description(r.oid, 'pg_authid')) as document \
+      'settings', coalesce((select to_jsonb(s.setconfig) \
+      from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = 0), '[]'), 'comment', shobj_description(r.oid, 'pg_authid')) as document \
     from pg_roles r order by r.rolname";
 
 /// The tablespaces.
@@ -220,10 +219,13 @@ pub(super) const PROPERTIES: &str = "with ours as materialized (select * from pg
       'comment', shobj_description(d.oid, 'pg_database')) as properties, pg_database_size(d.oid) as bytes, \
     (select coalesce(json_agg(setting order by setting collate \"C\"), '[]') from pg_db_role_setting s, unnest(s.setconfig) setting \
       where s.setdatabase = d.oid and s.setrole = 0) as settings, \
+    (select coalesce(jsonb_agg(jsonb_build_object('role', r.rolname, 'settings', s.setconfig) order by r.rolname), '[]') \
+      from pg_db_role_setting s join pg_roles r on r.oid = s.setrole where s.setdatabase = d.oid) as role_settings, \
     (select coalesce(json_agg(r.rolname order by r.rolname), '[]') from pg_roles r where r.rolname !~ '^pg_' and r.oid in ( \
       select d.datdba union select refobjid from pg_shdepend where refclassid = 'pg_authid'::regclass and (dbid = d.oid \
         or dbid = 0 and classid = 'pg_database'::regclass and objid = d.oid) \
       union select subowner from pg_subscription where subdbid = d.oid \
+      union select setrole from pg_db_role_setting where setdatabase = d.oid \
       union select n.nspowner from ours n union select c.relowner from pg_class c join ours n on n.oid = c.relnamespace \
       union select p.proowner from pg_proc p join ours n on n.oid = p.pronamespace \
       union select t.typowner from pg_type t join ours n on n.oid = t.typnamespace)) as roles, \
@@ -249,6 +251,8 @@ pub(super) struct Properties {
     pub(super) bytes: u64,
     /// What holds for who connects to it, as `name=value`.
     pub(super) settings: Vec<String>,
+    /// The same for one role each.
+    pub(super) role_settings: Value,
     /// Who owns or may use anything in it, without PostgreSQL's own.
     pub(super) roles: Vec<String>,
     pub(super) extensions: Value,

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     fn found(changes: Value) -> Properties {
-        let mut is = json!({"properties": {}, "settings": [], "roles": [], "bytes": 1, "extensions": [{"name": "a"}], "relations": {"r": 2, "i": 3},
+        let mut is = json!({"properties": {}, "settings": [], "role_settings": [], "roles": [], "bytes": 1, "extensions": [{"name": "a"}], "relations": {"r": 2, "i": 3},
             "constraints": 4, "not_validated": [], "invalid_indexes": [], "not_populated": [], "large_objects": 0});
         is.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         serde_json::from_value(is).unwrap()

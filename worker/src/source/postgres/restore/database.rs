@@ -248,10 +248,8 @@ async fn refresh(session: &mut Session, document: &Value) -> Result<()> {
 async fn equip(work: &Bringing, session: &mut Session, name: &str, document: &Value) -> Result<()> {
     let (properties, database) = (&document["properties"], identifier(name));
     let text = |field: &str| properties[field].as_str();
-    for setting in document["settings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        let Some((name, value)) = setting.split_once('=') else { continue };
-        let (setting, value) = (name, self::setting(name, value));
-        session.run(&format!("alter database {database} set {} to {value}", identifier(setting))).await?;
+    for statement in settings(&document["settings"], &format!("alter database {database}")) {
+        session.run(&statement).await?;
     }
     if let Some(limit) = properties["datconnlimit"].as_i64().filter(|limit| *limit > 0) {
         session.run(&format!("alter database {database} connection limit {limit}")).await?;
@@ -260,6 +258,13 @@ async fn equip(work: &Bringing, session: &mut Session, name: &str, document: &Va
         session.run(&format!("alter database {database} is_template true")).await?;
     }
     if !work.restoring.crossing.no_owner {
+        for own in document["role_settings"].as_array().into_iter().flatten() {
+            let role = identifier(own["role"].as_str().unwrap_or_default());
+            for statement in settings(&own["settings"], &format!("alter role {role} in database {database}"))
+            {
+                session.run(&statement).await?;
+            }
+        }
         if let Some(owner) = text("owner") {
             session.run(&format!("alter database {database} owner to {}", identifier(owner))).await?;
         }
@@ -271,9 +276,14 @@ async fn equip(work: &Bringing, session: &mut Session, name: &str, document: &Va
     session.run(&format!("comment on database {database} is {comment}")).await
 }
 
-/// The value of a setting, as SQL.
-pub(super) fn setting(name: &str, value: &str) -> String {
-    if LISTS.contains(&name) { value.to_owned() } else { literal(value) }
+/// What sets `settings`, each as `name=value`, again.
+pub(super) fn settings(settings: &Value, whose: &str) -> impl Iterator<Item = String> {
+    let settings = settings.as_array().into_iter().flatten().filter_map(Value::as_str);
+    settings.filter_map(move |setting| {
+        let (name, value) = setting.split_once('=')?;
+        let value = if LISTS.contains(&name) { value.to_owned() } else { literal(value) };
+        Some(format!("{whose} set {} to {value}", identifier(name)))
+    })
 }
 
 /// Who may use the database, from the list that the catalogue keeps of it.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::kinds::ROLE;
 use super::super::names::{identifier, literal};
 use super::super::session::Session;
-use super::{Bringing, Done};
+use super::{Bringing, Done, database};
 
 /// What a role may do, by the column that says so.
 const MAY: [(&str, &str); 7] = [
@@ -60,17 +60,8 @@ fn statements(name: &str, document: &Value, comes: impl Fn(&str) -> bool) -> Vec
         let more = if member["admin_option"] == true { " with admin option" } else { "" };
         statements.push(format!("grant {} to {role}{more}", identifier(of)));
     }
-    for settings in document["settings"].as_array().into_iter().flatten() {
-        // Those within one database come with it, by hand: it may not be there yet.
-        if settings["database"].is_string() {
-            continue;
-        }
-        for setting in settings["settings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            let Some((setting, value)) = setting.split_once('=') else { continue };
-            let value = super::database::setting(setting, value);
-            statements.push(format!("alter role {role} set {} to {value}", identifier(setting)));
-        }
-    }
+    // Those within one database come with it.
+    statements.extend(database::settings(&document["settings"], &format!("alter role {role}")));
     let comment = document["comment"].as_str().map_or_else(|| "null".to_owned(), literal);
     statements.push(format!("comment on role {role} is {comment}"));
     statements
@@ -126,8 +117,7 @@ mod tests {
     fn a_role_becomes_what_it_was() {
         let document = json!({"rolsuper": false, "rolcanlogin": true, "rolconnlimit": 5, "rolvaliduntil": null,
             "member_of": [{"role": "readers", "admin_option": true}, {"role": "gone"}], "comment": "it's",
-            "settings": [{"database": null, "settings": ["search_path=a, \"B\"", "work_mem=4MB"]},
-                         {"database": "shop", "settings": ["work_mem=1MB"]}]});
+            "settings": ["search_path=a, \"B\"", "work_mem=4MB"]});
         assert_eq!(
             statements("App", &document, |role| role != "gone"),
             [

@@ -231,7 +231,7 @@ impl Blueprint for Postgres {
                 let mut concerns = Vec::new();
                 if !missing.is_empty() && !crossing.no_owner {
                     concerns.push(Concern::Blocked(format!(
-                        "the target lacks the roles {}: bring them (--with-dependencies), or say --no-owner",
+                        "the target lacks the roles {}: bring them first (--kind role), or say --no-owner",
                         missing.join(", ")
                     )));
                 }

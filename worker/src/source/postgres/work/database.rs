@@ -246,6 +246,7 @@ async fn add_database(
     let mut document = json!({
         "properties": told.properties,
         "settings": told.settings,
+        "role_settings": told.role_settings,
         "roles": told.roles,
         "extensions": told.extensions,
         "relations": told.relations,

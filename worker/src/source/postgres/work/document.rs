@@ -53,7 +53,7 @@ pub(super) fn with_schema(document: &Value, schema: &RawValue) -> Body {
 /// See [`crate::source::ToldIn`]. An archive is another text for what the catalogue told.
 pub fn told_in(kind: &Kind, role: Role) -> &'static [&'static str] {
     match (kind.as_str(), role) {
-        (DATABASE, Role::Content) => &["schema", "properties", "settings", "extensions"],
+        (DATABASE, Role::Content) => &["schema", "properties", "settings", "role_settings", "extensions"],
         (TABLE, Role::Content) => &["columns", "rows"],
         _ => &[],
     }
