@@ -12,6 +12,18 @@ fn machine(key: &str) -> Credentials {
     Credentials::Machine { client_id: secret("sim"), client_secret: secret(key) }
 }
 
+/// Somebody whose tokens live for a second.
+fn brief(scene: &Scene) -> Settings {
+    let short = IdentitySpec {
+        secret: Some("brief".into()),
+        lifetime_s: 1,
+        ..IdentitySpec::admin("brief", lakehold_sim::CLIENT)
+    };
+    scene.sim.identity(&short);
+    let credentials = Credentials::Machine { client_id: secret("brief"), client_secret: secret("brief") };
+    Settings { credentials, ..settings(&scene.sim.url(0)) }
+}
+
 fn tokens_issued(sim: &Sim) -> u64 {
     sim.calls().count(|call| call.path.ends_with("/token") && call.status == 200)
 }
@@ -78,16 +90,7 @@ async fn a_token_that_expires_in_mid_run_is_renewed_once_for_all() {
 #[tokio::test]
 async fn tokens_that_live_shortly_are_renewed_before_they_end() {
     let scene = Scene::new().await;
-    let short = IdentitySpec {
-        secret: Some("brief".into()),
-        lifetime_s: 1,
-        ..IdentitySpec::admin("brief", lakehold_sim::CLIENT)
-    };
-    scene.sim.identity(&short);
-    let mut settings = settings(&scene.sim.url(0));
-    settings.credentials =
-        Credentials::Machine { client_id: secret("brief"), client_secret: secret("brief") };
-    let client = client(settings);
+    let client = client(brief(&scene));
     let meter = meter();
     while tokens_issued(&scene.sim) < 3 {
         client.json(&pools(), &meter).await.unwrap();
@@ -98,17 +101,7 @@ async fn tokens_that_live_shortly_are_renewed_before_they_end() {
 #[tokio::test]
 async fn calls_that_waited_for_their_turn_bring_a_token_that_is_good_then() {
     let scene = Scene::new().await;
-    let short = IdentitySpec {
-        secret: Some("brief".into()),
-        lifetime_s: 1,
-        ..IdentitySpec::admin("brief", lakehold_sim::CLIENT)
-    };
-    scene.sim.identity(&short);
-    let mut settings = settings(&scene.sim.url(0));
-    settings.credentials =
-        Credentials::Machine { client_id: secret("brief"), client_secret: secret("brief") };
-    settings.share = 0.02;
-    let (client, pools) = (client(settings), pools());
+    let (client, pools) = (client(Settings { share: 0.02, ..brief(&scene) }), pools());
     let many = (0..12).map(|_| client.json(&pools, &scene.meter));
     for answer in futures::future::join_all(many).await {
         answer.unwrap();

@@ -32,8 +32,8 @@ use crate::capture::Meter;
 
 /// The pause after a 429 or 503 that names none.
 const BREATH: Duration = Duration::from_secs(1);
-/// How many passes in a row may be refused to one call before it is given up. A second refusal is no proof that we are not
-/// let in: tokens may end one after another, and a new one may not be known everywhere yet.
+/// How often a call signs in anew because its pass was refused. A second refusal is no proof that we are not let in: tokens
+/// may end one after another, and a new one may not be known everywhere yet.
 const RENEWALS: u32 = 3;
 /// Which workspace is meant, for hosts that serve many.
 const WORKSPACE_ID: HeaderName = HeaderName::from_static("x-databricks-workspace-id");
@@ -231,8 +231,9 @@ impl Inner {
         let harmless = request.verb == Verb::Read || request.repeatable;
         let (mut failed_at, mut tries, mut renewals) = (None, 0, 0);
         loop {
+            // Nobody signs in for long with leave in hand; and during the wait for leave a token may end.
+            self.auth.pass(retries).await?;
             let leave = self.enter(request, &url, meter).await;
-            // After the wait for leave, during which a token may end.
             let pass = self.auth.pass(retries).await?;
             // <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span>
             let span = info_span!("call", otel.name = %request.method, otel.kind = "client", http.request.method = %request.method,
