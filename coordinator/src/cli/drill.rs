@@ -10,7 +10,7 @@ use lakehold_proto::store::identity;
 
 use super::attend::attend;
 use super::confirm::Confirmation;
-use super::private::{PrivateArgs, close};
+use super::private::{PrivateArgs, close, running};
 use super::restore::{of_target, read_mapping_of};
 use super::{Context, exit};
 use crate::output::{Format, age, count, document, print, shown};
@@ -19,7 +19,6 @@ use crate::restore::planner::Ask;
 use crate::restore::private::Private;
 use crate::restore::select::Wanted;
 use crate::restore::{Request, Restore};
-use crate::running::Running;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,15 +75,16 @@ pub(super) async fn run(args: &DrillArgs, context: &Context) -> Result<u8> {
     };
     let mapping = read_mapping_of(args.map.as_deref())?;
     let configured = &context.settings.config.environments;
-    let (mut wanted, mut warehouse, mut share) = (Wanted::default(), None, 1.0);
-    if private.is_some() {
-        wanted.kinds = Private::kinds(&from.manifest, false);
-    } else {
-        (warehouse, share) = of_target(context, to)?;
-        let protection = configured.get(to).map_or_else(Default::default, |given| given.protection);
-        let what = format!("A drill makes things in {to}, and takes them away again.");
-        args.confirmation.ask(to, protection, &what)?;
-    }
+    let (kinds, (warehouse, share)) = match &private {
+        Some(_) => (Private::kinds(&from.manifest, false), (None, 1.0)),
+        None => {
+            let limits = of_target(context, to)?;
+            let protection = configured.get(to).map_or_else(Default::default, |given| given.protection);
+            let what = format!("A drill makes things in {to}, and takes them away again.");
+            args.confirmation.ask(to, protection, &what)?;
+            (Vec::new(), limits)
+        }
+    };
     let asked = configured.get(&from.manifest.environment);
     let length = |given: Option<lakehold_proto::config::HumanDuration>| {
         given.and_then(|given| SignedDuration::try_from(given.0).ok())
@@ -94,17 +94,14 @@ pub(super) async fn run(args: &DrillArgs, context: &Context) -> Result<u8> {
         rpo: length(asked.and_then(|asked| asked.rpo)),
     };
     let ask = Ask {
-        wanted,
+        wanted: Wanted { kinds, ..Wanted::default() },
         crossing: Crossing { passive: true, mapping, ..Crossing::default() },
         no_compute: args.no_compute,
         warehouse,
         ..Ask::default()
     };
     let request = Request { from, target: to.clone(), ask, share };
-    let running = match &private {
-        Some(private) => private.running().await?,
-        None => Running::start(&context.settings.config, context.place(), Some(&store)).await?,
-    };
+    let running = running(private.as_ref(), context, &store).await?;
     let report = attend(&running, context, "drill", async |attended| {
         let restore = Restore { backup: &running.backup };
         attended

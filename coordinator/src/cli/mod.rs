@@ -190,7 +190,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
     let global = cli.global;
     match cli.command {
         Command::Completions(args) => completions::run(&args),
-        Command::Guard(args) => Ok(args.stand()),
+        Command::Guard(_) => unreachable!("main stands guard, before there is a runtime"),
         Command::Config(command) => config::run(&command, &global),
         Command::Demo(args) => demo::run(args, &global).await,
         Command::Doctor(args) => doctor::run(&args, &global).await,

@@ -41,6 +41,14 @@ impl PrivateArgs {
     }
 }
 
+/// What carries something out: on the private server, if there is one.
+pub(super) async fn running(private: Option<&Private>, context: &Context, store: &str) -> Result<Running> {
+    match private {
+        Some(private) => private.running().await,
+        None => Running::start(&context.settings.config, context.place(), Some(store)).await,
+    }
+}
+
 /// Ends what carried something out, and the private server that it was carried out on, if any. What that still has to do there
 /// when it failed is of no use to anybody, and is not waited for.
 pub(super) async fn close<T>(running: Running, private: &mut Option<Private>, ended: &Result<T>) {

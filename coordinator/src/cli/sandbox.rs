@@ -10,7 +10,7 @@ use lakehold_proto::store::identity;
 
 use super::attend::attend;
 use super::confirm::Confirmation;
-use super::private::{PrivateArgs, close};
+use super::private::{PrivateArgs, close, running};
 use super::restore::of_target;
 use super::{Context, exit};
 use crate::engine::view::RunView;
@@ -20,7 +20,6 @@ use crate::restore::private::Private;
 use crate::restore::sandbox::Rehearsal;
 use crate::restore::select::Wanted;
 use crate::restore::{Request, Restore};
-use crate::running::Running;
 use tokio::sync::watch;
 
 const EXAMPLES: &str = "\
@@ -85,10 +84,7 @@ pub(super) async fn run(args: &SandboxArgs, context: &Context) -> Result<u8> {
     };
     let request = Request { from, target: to.clone(), ask, share };
     let quiet = context.quiet || context.output != Format::Table;
-    let running = match &private {
-        Some(private) => private.running().await?,
-        None => Running::start(&context.settings.config, context.place(), Some(&store)).await?,
-    };
+    let running = running(private.as_ref(), context, &store).await?;
     let rehearsal = attend(&running, context, "rehearse", async |attended| {
         let restore = Restore { backup: &running.backup };
         let made = attended.watch(vec![(to.clone(), None)], async |view, stop| {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use lakehold_proto::config::{Config, EnvironmentConfig, PostgresConfig};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind};
-use lakehold_proto::manifest::Manifest;
+use lakehold_proto::manifest::{KindReport, Manifest};
 use lakehold_proto::store::{AsideStore, SharedStore};
 use lakehold_worker::source::postgres::{self, PrivateServer, Wish};
 use serde::{Deserialize, Serialize};
@@ -135,10 +135,9 @@ fn name(config: &Config, from: &Manifest) -> Result<EnvName> {
 }
 
 fn untried(from: &Manifest) -> Vec<String> {
-    let there = from.kinds.iter().filter(|report| report.counts.items > 0);
-    let told = |(report, why)| -> String {
-        let report: &lakehold_proto::manifest::KindReport = report;
-        format!("{} {}: {why}", report.counts.items, report.kind)
+    let told = |report: &KindReport| {
+        let why = postgres::untried(&report.kind).filter(|_| report.counts.items > 0)?;
+        Some(format!("{} {}: {why}", report.counts.items, report.kind))
     };
-    there.filter_map(|report| Some((report, postgres::untried(&report.kind)?))).map(told).collect()
+    from.kinds.iter().filter_map(told).collect()
 }

@@ -16,6 +16,10 @@ pub(super) struct Row {
     pub(super) about: &'static str,
     /// The kind whose root task finds it.
     pub(super) found_by: &'static str,
+    /// Whether databases name items of it, which an empty server lacks.
+    pub(super) is_named: bool,
+    /// Why a server of our own cannot have it, where it cannot.
+    pub(super) untried: Option<&'static str>,
 }
 
 /// What belongs to no database, as one script.
@@ -37,27 +41,43 @@ pub(super) const KINDS: &[Row] = &[
         name: GLOBALS,
         about: "roles and tablespaces as `pg_dumpall -g` writes them, without passwords",
         found_by: GLOBALS,
+        is_named: false,
+        untried: None,
     },
     Row {
         name: ROLE,
         about: "a role: its properties, memberships and settings, without its password",
         found_by: GLOBALS,
+        is_named: true,
+        untried: None,
     },
-    Row { name: TABLESPACE, about: "a tablespace: its place, owner and options", found_by: GLOBALS },
+    Row {
+        name: TABLESPACE,
+        about: "a tablespace: its place, owner and options",
+        found_by: GLOBALS,
+        is_named: false,
+        untried: Some("a private server has no folders for tablespaces: everything lies in the one it has"),
+    },
     Row {
         name: DATABASE,
         about: "a database: its properties, and its schema as `pg_dump -s` writes it",
         found_by: DATABASE,
+        is_named: false,
+        untried: None,
     },
     Row {
         name: TABLE,
         about: "the rows of a table, of a partition by itself, as `pg_dump -a` writes them",
         found_by: DATABASE,
+        is_named: false,
+        untried: None,
     },
     Row {
         name: LOOSE_DATA,
         about: "the large objects of a database, and the sequences that belong to no table of rows",
         found_by: DATABASE,
+        is_named: false,
+        untried: None,
     },
 ];
 
@@ -67,13 +87,27 @@ impl Row {
     }
 }
 
+fn row(kind: &Kind) -> Option<&'static Row> {
+    KINDS.iter().find(|row| row.name == kind.as_str())
+}
+
+/// What keeps a kind from being tried on a server of our own, if anything does.
+pub fn untried(kind: &Kind) -> Option<&'static str> {
+    row(kind)?.untried
+}
+
+/// Whether databases name items of a kind that an empty server lacks.
+pub fn is_named_by_databases(kind: &Kind) -> bool {
+    row(kind).is_some_and(|row| row.is_named)
+}
+
 /// Kinds left out by what was asked for, with the rule that says so.
 ///
 /// # Errors
 /// `Config` when there is no such kind.
 pub(super) fn excluded(selection: &Selection) -> Result<BTreeMap<Kind, String>> {
     for kind in selection.kinds.iter().chain(&selection.exclude_kinds) {
-        if !KINDS.iter().any(|row| row.name == kind.as_str()) {
+        if row(kind).is_none() {
             let known: Vec<_> = KINDS.iter().map(|row| format!("{} ({})", row.name, row.about)).collect();
             let detail = format!("there is no kind {kind}");
             return Err(Fault::new(Class::Config, "selection.kind", "read the kinds asked for", detail)

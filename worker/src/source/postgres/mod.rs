@@ -30,7 +30,8 @@ mod settings;
 mod source;
 mod work;
 
-pub use private::{PrivateServer, Wish, is_named_by_databases, untried};
+pub use kinds::{is_named_by_databases, untried};
+pub use private::{PrivateServer, Wish};
 pub use restore::Postgres;
 pub use sandbox::Sandbox;
 pub use settings::Settings;

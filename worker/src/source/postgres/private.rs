@@ -10,14 +10,12 @@ use std::time::Duration;
 use lakehold_proto::clock::SharedClock;
 use lakehold_proto::config::PostgresConfig;
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::ids::Kind;
 use lakehold_proto::plan::Probe;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::process::geteuid;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
-use super::kinds::{ROLE, TABLESPACE};
 use super::probe::FACT_VERSION;
 use super::programs::{self, Server};
 use super::session::last_words;
@@ -60,20 +58,6 @@ const SETTINGS: &[&str] = &[
     "log_min_messages=fatal",
     "log_min_error_statement=panic",
 ];
-
-/// Kinds that such a server cannot have, each with the reason.
-const WITHOUT: &[(&str, &str)] =
-    &[(TABLESPACE, "a private server has no folders for tablespaces: everything lies in the one it has")];
-
-/// What keeps a kind from being tried on such a server, if anything does.
-pub fn untried(kind: &Kind) -> Option<&'static str> {
-    WITHOUT.iter().find(|(name, _)| *name == kind.as_str()).map(|(_, why)| *why)
-}
-
-/// Whether databases name items of a kind that an empty server lacks.
-pub fn is_named_by_databases(kind: &Kind) -> bool {
-    kind.as_str() == ROLE
-}
 
 /// What a private server is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -263,11 +247,5 @@ mod tests {
         assert_eq!(user_of(None, Some(1)).unwrap_err().code, "pg.root");
         assert_eq!(user_of(Some(101), Some(104)).unwrap(), (101, 104));
         assert!(SCRIPT.contains(&format!("--username={SUPERUSER} ")));
-    }
-
-    #[test]
-    fn tablespaces_are_not_tried() {
-        assert!(untried(&Kind::of(TABLESPACE)).is_some());
-        assert!(untried(&Kind::of(ROLE)).is_none());
     }
 }
