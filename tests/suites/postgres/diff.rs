@@ -91,6 +91,7 @@ const BESIDES: &[(&str, &[&str])] = &[
     ),
     ("create extension citext", &[r#"extensions["public.citext"]"#]),
     ("alter database shop set work_mem = '5MB'", &["settings"]),
+    ("alter role current_user in database shop set work_mem = '6MB'", &["role_settings"]),
     ("alter database shop connection limit 50", &["properties.datconnlimit"]),
     ("alter schema more owner to writer", &["roles", "schema.schemas.more.owner"]),
     (

@@ -88,8 +88,7 @@ pub(super) const ROLES: &str = "select r.rolname as name, r.rolname ~ '^pg_' as 
     to_jsonb(r) - '{oid,rolpassword}'::text[] || jsonb_build_object('member_of', coalesce((select jsonb_agg( \
       to_jsonb(m) - '{oid,roleid,member,grantor}'::text[] || jsonb_build_object('role', g.rolname) order by g.rolname) \
       from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid), '[]'), \
-      'settings', coalesce((select to_jsonb(s.setconfig) \
-      from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = 0), '[]'), 'comment', shobj_description(r.oid, 'pg_authid')) as document \
+      'comment', shobj_description(r.oid, 'pg_authid')) as document \
     from pg_roles r order by r.rolname";
 
 /// The tablespaces.

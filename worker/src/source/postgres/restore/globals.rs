@@ -61,7 +61,7 @@ fn statements(name: &str, document: &Value, comes: impl Fn(&str) -> bool) -> Vec
         statements.push(format!("grant {} to {role}{more}", identifier(of)));
     }
     // Those within one database come with it.
-    statements.extend(database::settings(&document["settings"], &format!("alter role {role}")));
+    statements.extend(database::settings(&document["rolconfig"], &format!("alter role {role}")));
     let comment = document["comment"].as_str().map_or_else(|| "null".to_owned(), literal);
     statements.push(format!("comment on role {role} is {comment}"));
     statements
@@ -117,7 +117,7 @@ mod tests {
     fn a_role_becomes_what_it_was() {
         let document = json!({"rolsuper": false, "rolcanlogin": true, "rolconnlimit": 5, "rolvaliduntil": null,
             "member_of": [{"role": "readers", "admin_option": true}, {"role": "gone"}], "comment": "it's",
-            "settings": ["search_path=a, \"B\"", "work_mem=4MB"]});
+            "rolconfig": ["search_path=a, \"B\"", "work_mem=4MB"]});
         assert_eq!(
             statements("App", &document, |role| role != "gone"),
             [

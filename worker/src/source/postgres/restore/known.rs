@@ -188,7 +188,7 @@ impl Blueprint for Postgres {
             rename(&point(ROLE, By::Identity, role.to_owned(), true))
                 == crate::source::blueprint::Renamed::Missing
         };
-        for (list, field) in [("roles", None), ("member_of", Some("role"))] {
+        for (list, field) in [("roles", None), ("member_of", Some("role")), ("role_settings", Some("role"))] {
             if let Some(Value::Array(named)) = part.get_mut(list) {
                 named.retain(|named| {
                     let role = field.map_or(named, |field| &named[field]);
