@@ -349,6 +349,11 @@ impl TaskId {
         Self(id)
     }
 
+    /// The first half of the id, as a number.
+    pub fn number(&self) -> u64 {
+        self.0.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
+    }
+
     /// The id without its prefix, as it stands in store keys.
     pub fn digits(&self) -> String {
         hex::encode(self.0)

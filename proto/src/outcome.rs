@@ -24,6 +24,9 @@ pub struct Outcome {
     pub nonce: Nonce,
     /// The batch in which the attempt was sent: where the outcome lies.
     pub batch: Batch,
+    /// See [`Assignment::waited_for`]. An outcome counts only in a run whose earlier stages have these tasks and no others.
+    #[serde(default)]
+    pub waited_for: u64,
     /// How it ended.
     pub verdict: Verdict,
     /// The indexes of what it captured, one for each kind.
@@ -50,12 +53,13 @@ pub struct Outcome {
 impl Outcome {
     /// What a delivery of `assignment` leaves that found nothing.
     pub fn empty(assignment: &Assignment, nonce: Nonce, verdict: Verdict) -> Self {
-        let Assignment { task, attempt, batch, trace, .. } = assignment;
+        let Assignment { task, attempt, batch, waited_for, trace, .. } = assignment;
         Self {
             task: task.clone(),
             attempt: *attempt,
             nonce,
             batch: *batch,
+            waited_for: *waited_for,
             verdict,
             indexes: Vec::new(),
             unlisted: Vec::new(),

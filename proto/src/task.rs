@@ -246,6 +246,9 @@ pub struct Assignment {
     pub again: bool,
     /// Where the outcome belongs.
     pub batch: Batch,
+    /// The tasks of earlier stages that were waited for before this was sent: the exclusive or of [`TaskId::number`].
+    #[serde(default)]
+    pub waited_for: u64,
     /// See [`TaskSpec::yields`].
     pub yields: Arc<[Kind]>,
     /// See [`TaskSpec::long`].

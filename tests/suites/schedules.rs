@@ -65,6 +65,62 @@ fn a_large_run_has_traces_of_its_own_and_every_attempt_at_a_task_is_in_the_same(
     }
 }
 
+#[test]
+fn what_did_not_wait_for_all_of_the_stage_before_does_not_count() {
+    let mut plan = plan();
+    plan.environments[0].roots.retain(|root| !root.long);
+    let life = |number| EnvRun::new(&plan, plan.environments[0].clone(), Nonce::numbered(number), BATCH);
+    let (now, replies) = (Tick::default(), QueueName::replies(Nonce::numbered(9)));
+    let (mut nonces, mut stored) = (0, Vec::new());
+    let mut carry_out = |run: &mut EnvRun, finds: bool| {
+        let mut done = Vec::new();
+        for sent in run.due(&replies, now).unwrap() {
+            nonces += 1;
+            let fault = Fault::new(Class::Denied, "test.denied", "list", "not you").record();
+            let verdict = if finds { Verdict::Complete } else { Verdict::Failed { fault } };
+            let children = if finds { children_of(&sent.task) } else { Vec::new() };
+            let nonce = Nonce::numbered(nonces);
+            let outcome = Outcome { children, ..Outcome::empty(&sent, nonce, verdict) };
+            run.learn(outcome.clone(), now).unwrap();
+            done.push(outcome);
+        }
+        stored.extend(done.clone());
+        (done, stored.clone())
+    };
+    let folded = |stored: &[Outcome]| {
+        let mut fold = Fold::default();
+        stored.iter().for_each(|outcome| fold.see(outcome));
+        let mut folding = fold.begin(life(9), &[], [], now).unwrap();
+        while folding.advance().unwrap() {
+            stored.iter().for_each(|outcome| folding.take(outcome.clone()).unwrap());
+        }
+        folding.finish()
+    };
+
+    // One coordinator's attempt finds more below the tree; another one's does not, and that one goes on without.
+    let (mut slow, mut hasty) = (life(1), life(2));
+    carry_out(&mut slow, true);
+    carry_out(&mut hasty, false);
+    let (early, stored) = carry_out(&mut hasty, false);
+    assert_eq!(early.iter().map(|done| done.task.kind.as_str()).collect::<Vec<_>>(), ["owner"]);
+    assert!(hasty.is_settled());
+    let mut run = folded(&stored);
+    assert!(!run.is_settled() && !run.counts(&early[0]));
+    assert!(run.has_heard(&early[0].id()), "what it took was taken all the same");
+
+    let (mut last, mut stored) = (Vec::new(), stored);
+    while !run.is_settled() {
+        (last, stored) = carry_out(&mut run, true);
+    }
+    assert_eq!(last.iter().map(|done| done.task.id()).collect::<Vec<_>>(), [early[0].task.id()]);
+    let again = folded(&stored);
+    assert!(again.is_settled() && again.counts(&last[0]) && !again.counts(&early[0]));
+    // A coordinator that heard of it too late looks again.
+    hasty.learn(stored[0].clone(), now).unwrap();
+    hasty.learn(stored[1].clone(), now).unwrap();
+    assert!(hasty.is_contested());
+}
+
 /// What the tree of tasks is, whoever asks: kinds by depth, a long task, and a second stage.
 fn children_of(task: &Task) -> Vec<TaskSpec> {
     let depth = task.shard.scope.matches('/').count();
@@ -408,7 +464,9 @@ impl World {
         let mut fold = Fold::default();
         all().for_each(|outcome| fold.see(outcome));
         let mut folding = fold.begin(fresh, &self.starts, open, self.tick()).unwrap();
-        all().for_each(|outcome| folding.take(outcome.clone()).unwrap());
+        while folding.advance().unwrap() {
+            all().for_each(|outcome| folding.take(outcome.clone()).unwrap());
+        }
         let run = folding.finish();
         Coordinator { run, recent }
     }

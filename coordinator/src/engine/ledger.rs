@@ -133,7 +133,9 @@ impl Ledger {
         let mut folding = fold
             .begin(run, starts.get(&environment.environment).map_or(&[], Vec::as_slice), open, now)
             .map_err(bug)?;
-        ledger.each(|outcome| folding.take(outcome).map_err(bug)).await?;
+        while folding.advance().map_err(bug)? {
+            ledger.each(|outcome| folding.take(outcome).map_err(bug)).await?;
+        }
         Ok((folding.finish(), ledger))
     }
 

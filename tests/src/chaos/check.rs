@@ -144,13 +144,8 @@ impl Asked<'_> {
         Self::check_sessions(&held, broken);
         broken
             .unless(held.doubled == 0, || format!("{environment}: {} indexes are named twice", held.doubled));
-        self.check_choice(scene, broken).await;
+        self.check_choice(scene, &held, broken).await;
         self.check_best(scene.plan.run, &held, broken);
-        for folder in self.population.passed_over() {
-            broken.unless(held.lacks(&FOLDER, &folder), || {
-                format!("{environment}: the second stage did not wait for {folder}")
-            });
-        }
         if manifest.content_root == expected.content_root {
             broken.unless(manifest.run.tasks == expected.run.tasks, || {
                 format!(
@@ -238,7 +233,7 @@ impl Asked<'_> {
     }
 
     /// Whoever folds the store chooses for each task the best outcome there is.
-    async fn check_choice(&self, scene: &Scene, broken: &mut Broken) {
+    async fn check_choice(&self, scene: &Scene, held: &Held, broken: &mut Broken) {
         let environment = &self.plan.environment;
         let folded = Ledger::recover(
             &self.store,
@@ -257,8 +252,8 @@ impl Asked<'_> {
         let take = |outcome: Outcome| {
             if outcome.settles() {
                 let precedence = outcome.precedence();
-                all.insert(outcome.id(), precedence);
-                let least = best.entry(outcome.task.id()).or_insert(precedence);
+                all.insert(outcome.id(), (precedence, outcome.waited_for));
+                let least = best.entry((outcome.task.id(), outcome.waited_for)).or_insert(precedence);
                 *least = precedence.min(*least);
             }
             Ok(())
@@ -267,10 +262,18 @@ impl Asked<'_> {
             broken.0.push(format!("{environment}: cannot be gone through: {fault}"));
         }
         for chosen in run.chosen() {
-            let least = best.get(&chosen.task);
-            broken.unless(least.is_some() && all.get(&chosen) == least, || {
+            let Some(&(precedence, waited_for)) = all.get(&chosen) else {
+                broken.0.push(format!("{environment}: {chosen} counts, and is nowhere"));
+                continue;
+            };
+            broken.unless(best.get(&(chosen.task, waited_for)) == Some(&precedence), || {
                 format!("{environment}: {chosen} counts, though there is a better one")
             });
+            for folder in self.population.passed_over(waited_for) {
+                broken.unless(held.lacks(&FOLDER, &folder), || {
+                    format!("{environment}: the second stage did not wait for {folder}")
+                });
+            }
         }
     }
 

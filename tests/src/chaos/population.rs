@@ -93,7 +93,7 @@ struct Past {
     begun: BTreeMap<String, u32>,
     /// Folders that somebody listed to the end.
     listed: BTreeSet<String>,
-    passed_over: BTreeSet<String>,
+    passed_over: BTreeMap<u64, BTreeSet<String>>,
     /// Sessions that are open, and how many were.
     sessions: BTreeSet<u64>,
     opened: u64,
@@ -175,20 +175,22 @@ impl Population {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes down what the second stage did not wait for: folders that were found, and that nobody began to list.
-    fn second_stage(&self) {
+    /// Takes down what the second stage did not wait for: folders that were found, and that nobody began to list. By what its
+    /// coordinator says that it waited for.
+    fn second_stage(&self, waited_for: u64) {
         let past = &mut *self.past();
         let found = past.listed.iter().filter_map(|path| self.folders.get(path)).flat_map(|f| &f.children);
-        past.passed_over.extend(found.filter(|child| !past.begun.contains_key(*child)).cloned());
+        let passed_over = past.passed_over.entry(waited_for).or_default();
+        passed_over.extend(found.filter(|child| !past.begun.contains_key(*child)).cloned());
     }
 
     fn is_open(&self, session: &str) -> bool {
         session.parse().is_ok_and(|session| self.past().sessions.contains(&session))
     }
 
-    /// What the second stage did not wait for.
-    pub(super) fn passed_over(&self) -> BTreeSet<String> {
-        self.past().passed_over.clone()
+    /// What the second stage did not wait for whose coordinator waited for these.
+    pub(super) fn passed_over(&self, waited_for: u64) -> BTreeSet<String> {
+        self.past().passed_over.get(&waited_for).cloned().unwrap_or_default()
     }
 }
 
@@ -361,7 +363,7 @@ impl Drop for Session {
 impl SimSource {
     /// A task of the second stage.
     async fn owner(&self, capture: &mut Capture) -> Result<()> {
-        self.population.second_stage();
+        self.population.second_stage(capture.assignment().waited_for);
         capture.add(&OWNER, Draft::new("owner", "owner")).await
     }
 }

@@ -514,6 +514,7 @@ fn assignment() -> Assignment {
         attempt: 3,
         again: false,
         batch: Batch { coordinator: Nonce::numbered(1), number: 1 },
+        waited_for: 0,
         yields: [].into(),
         before: None,
         long: false,

@@ -47,6 +47,11 @@ pub struct EnvRun {
     tasks: BTreeMap<TaskId, Tracked>,
     /// How many tasks of each stage are neither settled nor lost.
     open: BTreeMap<u16, usize>,
+    /// What the tasks of each stage come to, open or not: the exclusive or of [`TaskId::number`]. Those under the epoch of a
+    /// long task are left out: it waits for them itself.
+    known: BTreeMap<u16, u64>,
+    /// The last stage of which something was sent or has settled.
+    reached: u16,
     /// Tasks that may be sent, by stage, last in first out: a tree is walked depth first, so few of its tasks wait at once.
     /// May name tasks that were settled meanwhile.
     ready: BTreeMap<u16, Vec<TaskId>>,
@@ -67,7 +72,7 @@ pub struct EnvRun {
     missing: BTreeMap<TaskId, (Kind, Unlisted)>,
     /// What tasks may yield: a few sets, which all of them share.
     yields: HashSet<Arc<[Kind]>>,
-    /// Two outcomes settle one task: which counts is decided by a fold over the store.
+    /// Two outcomes settle one task, or a stage was reached too early: what counts is decided by a fold over the store.
     contested: bool,
     figures: Figures,
     /// Tasks that may still be worked in the run's trace.
@@ -118,6 +123,8 @@ impl EnvRun {
             trace: plan.trace,
             tasks: BTreeMap::new(),
             open: BTreeMap::new(),
+            known: BTreeMap::new(),
+            reached: 0,
             ready: BTreeMap::new(),
             later: BTreeSet::new(),
             out: BTreeSet::new(),
@@ -258,7 +265,7 @@ impl EnvRun {
             self.missing.insert(id.task, (open.spec.kind.clone(), slice));
         }
         self.step(id.task, Event::Settle)?;
-        self.choose(id);
+        self.choose(&outcome);
         Ok(self.admit_children(outcome, long.then_some(epoch)))
     }
 
@@ -287,13 +294,16 @@ impl EnvRun {
             let slice = Unlisted { fault: fault.clone(), trace: outcome.trace, ..slice };
             self.missing.insert(id.task, (kind, slice));
         }
-        self.choose(id);
+        self.choose(&outcome);
         self.admit_children(outcome, closed.long.then_some(epoch))
     }
 
-    fn choose(&mut self, id: OutcomeId) {
-        if let Some(Tracked::Closed(closed)) = self.tasks.get_mut(&id.task) {
-            closed.chosen = Some((id.attempt, id.nonce));
+    fn choose(&mut self, outcome: &Outcome) {
+        // Another coordinator sent it, who knew more or less of the stages before.
+        self.contested |= outcome.waited_for != self.waited_for(outcome.task.stage);
+        self.reached = self.reached.max(outcome.task.stage);
+        if let Some(Tracked::Closed(closed)) = self.tasks.get_mut(&outcome.task.id()) {
+            closed.chosen = Some((outcome.attempt, outcome.nonce));
         }
     }
 
@@ -431,6 +441,7 @@ impl EnvRun {
                 self.traceable -= 1;
                 open.traced = true;
             }
+            self.reached = self.reached.max(stage);
             due.extend(self.assignment(id, attempt, false, reply_to));
             self.step(id, Event::Send { at: now })?;
         }
@@ -454,6 +465,7 @@ impl EnvRun {
             attempt,
             again,
             batch: *open.batches.last()?,
+            waited_for: self.waited_for(open.spec.stage),
             yields: Arc::clone(&open.spec.yields),
             long: open.spec.long,
             input: open.spec.input.clone(),
@@ -464,13 +476,14 @@ impl EnvRun {
         })
     }
 
-    /// Gives up what `before` gave up. The store does not tell it, so a fold over the store has forgotten it.
+    /// Gives up what `before` gave up without an outcome. The store does not tell it, so a fold over it has forgotten it.
     ///
     /// # Errors
     /// [`IllegalStep`] is a bug of ours.
     pub fn give_up(&mut self, before: &Self, now: Tick) -> Result<(), IllegalStep> {
         for (&id, (_, slice)) in &before.missing {
-            if let Some(Tracked::Open(open)) = self.tasks.get_mut(&id) {
+            let Some(Tracked::Open(open)) = self.tasks.get_mut(&id) else { continue };
+            if before.chosen_of(id).is_none() {
                 open.last_fault = Some(Box::new(slice.fault.clone()));
                 open.state = State::Sent { attempt: MAX_ATTEMPTS, at: now };
                 self.step(id, Event::Silent { at: now })?;
@@ -496,6 +509,11 @@ impl EnvRun {
 
     fn stage(&self) -> Option<u16> {
         self.open.keys().next().copied()
+    }
+
+    /// What the tasks come to that `stage` waits for.
+    fn waited_for(&self, stage: u16) -> u64 {
+        self.known.range(..stage).fold(0, |all, (_, known)| all ^ known)
     }
 
     fn give_up_silent(&mut self, now: Tick) -> Result<(), IllegalStep> {
@@ -524,6 +542,10 @@ impl EnvRun {
             let under = self.under.entry(epoch.task).or_default();
             under.tasks.push(id);
             under.open += 1;
+        } else {
+            *self.known.entry(spec.stage).or_default() ^= id.number();
+            // What was begun of later stages did not wait for it.
+            self.contested |= spec.stage < self.reached;
         }
         spec.yields = match self.yields.get(&spec.yields) {
             Some(known) => Arc::clone(known),
