@@ -77,6 +77,7 @@ impl Embedded {
             locks: Arc::clone(&parts.locks),
             clock: Arc::clone(&parts.clock),
             sources: Arc::clone(&parts.sources),
+            reports: Arc::default(),
             progress: Arc::clone(&progress),
             plans: Arc::new(Plans::default()),
         };

@@ -270,6 +270,7 @@ async fn a_worker_begins_no_task_of_a_cancelled_run() {
             locks: Arc::new(MemoryLocks::new(Arc::clone(&clock))),
             clock,
             sources: Arc::new(OneSource(Arc::clone(&source))),
+            reports: Arc::default(),
             progress: Arc::default(),
             plans: Arc::default(),
         };

@@ -8,6 +8,7 @@ pub mod configured;
 pub mod guard;
 pub mod outcome;
 pub mod progress;
+pub mod reports;
 pub mod serve;
 pub mod signals;
 pub mod source;

@@ -120,6 +120,7 @@ async fn work(cli: &Cli) -> Result<()> {
         locks: fleet.locks.clone(),
         clock: Arc::clone(&clock),
         sources: Arc::new(sources),
+        reports: Arc::default(),
         progress: Arc::new(Progress::default()),
         plans: Arc::new(Plans::default()),
     };

@@ -1,15 +1,12 @@
-//! How a worker tells what it did: an outcome into the store, and then a report of it to the coordinator.
+//! How a worker writes down what it did: an outcome in the store, of which it then tells the coordinator.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use lakehold_proto::clock::SharedClock;
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::ids::Nonce;
 use lakehold_proto::outcome::Outcome;
-use lakehold_proto::queue::{Message, SharedQueue};
 use lakehold_proto::store::SharedStore;
-use lakehold_proto::task::{Assignment, Report, Reported};
 
 /// How often a write to the store is tried before the coordinator is told that it cannot be written.
 const TRIES: u32 = 5;
@@ -48,17 +45,4 @@ pub fn encode_outcome(outcome: &Outcome) -> Result<Bytes> {
     serde_json::to_vec(outcome)
         .map(Into::into)
         .map_err(|e| Fault::new(Class::Bug, "worker.encode", "write an outcome", e))
-}
-
-/// Tells the coordinator where to look. A report that is lost is no loss: the next listing finds what it was about.
-///
-/// # Errors
-/// The queue's.
-pub(crate) async fn report(
-    queue: &SharedQueue,
-    assignment: &Assignment,
-    nonce: Nonce,
-    what: Reported,
-) -> Result<()> {
-    queue.publish(&assignment.reply_to, Message::of(&Report::of(assignment, nonce, what))?).await
 }

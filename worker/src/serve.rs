@@ -21,7 +21,7 @@ use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::{Outcome, OutcomeId};
 use lakehold_proto::plan::{EnvPlan, Plan};
-use lakehold_proto::queue::{Delivery, Message, QueueName, SharedQueue};
+use lakehold_proto::queue::{Delivery, QueueName, SharedQueue};
 use lakehold_proto::store::{Key, Listed, SharedStore, get_existing};
 use lakehold_proto::task::{Assignment, Report, Reported, Verb};
 use lakehold_proto::telemetry::{Place, Placed as _, metrics};
@@ -31,8 +31,9 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span, error, error_span, warn};
 
 use crate::capture::{BaseSnapshot, Capture, Surroundings, verdict_of};
-use crate::outcome::{report, store_outcome};
+use crate::outcome::store_outcome;
 use crate::progress::Progress;
+use crate::reports::{Reports, publish};
 use crate::source::SharedSource;
 use crate::verify;
 
@@ -76,6 +77,8 @@ pub struct Worker {
     pub clock: SharedClock,
     /// Sources by environment.
     pub sources: Arc<dyn Sources>,
+    /// What it tells coordinators.
+    pub reports: Arc<Reports>,
     /// Live figures.
     pub progress: Arc<Progress>,
     /// Plans of the runs worked on.
@@ -232,7 +235,7 @@ impl Worker {
             error!(%fault, "cannot write an outcome to the store");
         }
         let told = async {
-            if let Err(fault) = report(&self.queue, &assignment, nonce, what).await {
+            if let Err(fault) = self.reports.tell(&self.queue, &assignment, nonce, what).await {
                 warn!(%fault, "cannot report an outcome; the next listing will find it");
             }
             killpoint("worker.after-report");
@@ -257,7 +260,8 @@ impl Worker {
         while let Some(Ok(listed)) = listed.next().await {
             let id = listed.key.as_str().strip_prefix(&batch).and_then(|name| name.parse::<OutcomeId>().ok());
             let Some(OutcomeId { nonce, interim: None, .. }) = id else { continue };
-            if let Err(fault) = report(&self.queue, assignment, nonce, Reported::Outcome).await {
+            let told = self.reports.tell(&self.queue, assignment, nonce, Reported::Outcome);
+            if let Err(fault) = told.await {
                 warn!(%fault, "cannot report an outcome; the next listing will find it");
             }
             return true;
@@ -271,8 +275,7 @@ impl Worker {
         let Some(Ok(Listed { key, .. })) = self.store.list(&prefix).next().await else { return false };
         let Ok(Some(announced)) = self.store.get(&key).await else { return false };
         let Ok(announced) = serde_json::from_slice::<Report>(&announced) else { return false };
-        let told = async { self.queue.publish(&assignment.reply_to, Message::of(&announced)?).await };
-        if let Err(fault) = told.await {
+        if let Err(fault) = publish(&self.queue, &assignment.reply_to, &[announced]).await {
             warn!(%fault, "cannot tell of a long task; its coordinator will ask again");
         }
         true
@@ -402,7 +405,7 @@ impl Worker {
         let body = serde_json::to_vec(&report)
             .map_err(|e| Fault::new(Class::Bug, "worker.encode", "announce a long task", e))?;
         self.store.put_new(&key, body.into()).await?;
-        self.queue.publish(&assignment.reply_to, Message::of(&report)?).await
+        publish(&self.queue, &assignment.reply_to, &[report]).await
     }
 }
 

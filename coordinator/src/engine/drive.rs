@@ -39,8 +39,10 @@ use crate::snapshot::read_at;
 const LISTING: Duration = Duration::from_secs(60);
 /// How often the leases of long tasks are looked at, and the display is fed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Reports heard and not looked up yet: more wait in the queue.
+/// Messages heard and not looked up yet: more wait in the queue.
 const HEARD: usize = 64;
+/// Reports of one message that are looked up at once.
+const LOOKED_UP: usize = 16;
 /// Messages on their way to the queue at once.
 const SENDING: usize = 256;
 /// How often the store is asked whether the run was cancelled.
@@ -173,10 +175,10 @@ impl Engine {
                 biased;
                 Some(ended) = ends.commits.join_next() => ends.take(plan, ended)?,
                 Some(read) = heard.next() => {
-                    self.learn(&mut live, read).await?;
+                    self.learn(&mut live, read?).await?;
                     // What else is there already is learned before anything is sent.
                     while let Some(Some(read)) = heard.next().now_or_never() {
-                        self.learn(&mut live, read).await?;
+                        self.learn(&mut live, read?).await?;
                     }
                 }
                 delivery = inbox.next(), if heard.len() < HEARD => match delivery {
@@ -349,59 +351,57 @@ impl Engine {
         }
     }
 
-    /// Reads what a report points at.
-    async fn hear(&self, plan: &Plan, delivery: Box<dyn Delivery>) -> Result<Heard> {
-        let read = delivery.message().read::<Report>();
+    /// Looks up what reports point at.
+    async fn hear(&self, plan: &Plan, delivery: Box<dyn Delivery>) -> Result<Vec<(EnvName, Heard)>> {
+        let read = delivery.message().read::<Vec<Report>>();
         // A report is a hint: what is lost with it is found by the next listing.
         if let Err(fault) = delivery.acknowledge().await {
-            warn!(%fault, "cannot acknowledge a report");
+            warn!(%fault, "cannot acknowledge reports");
         }
-        let Report { environment, batch, task, attempt, nonce, what } = match read {
-            Ok(report) => report,
-            Err(fault) => {
-                warn!(%fault, "something on the reply queue is no report");
-                return Ok(Heard::Nothing);
-            }
-        };
+        let reports = read.unwrap_or_else(|fault| {
+            warn!(%fault, "something on the reply queue is no report");
+            Vec::new()
+        });
+        let heard = futures::stream::iter(reports).map(|report| self.look_up(plan, report));
+        heard.buffer_unordered(LOOKED_UP).try_collect().await
+    }
+
+    async fn look_up(&self, plan: &Plan, report: Report) -> Result<(EnvName, Heard)> {
+        let Report { environment, batch, task, attempt, nonce, what } = report;
         let interim = match what {
             Reported::Started => {
-                return Ok(Heard::Started(environment, (Epoch { task, attempt, nonce }, batch)));
+                return Ok((environment, Heard::Started((Epoch { task, attempt, nonce }, batch))));
             }
             Reported::StoreFailed => return Err(self.why_not_writable(plan).await),
             Reported::StoreAway => {
                 // An attempt is not spent before the store answers again.
                 self.store.get(&Key::plan(plan.run)).await?;
-                return Ok(Heard::Away(environment, task, attempt));
+                return Ok((environment, Heard::Away(task, attempt)));
             }
             Reported::Interim(number) => Some(number),
             Reported::Outcome => None,
         };
         let key = Key::outcome(plan.run, &environment, batch, OutcomeId { task, attempt, nonce, interim });
         let fetched = fetch(&self.store, key).await?;
-        Ok(fetched
-            .map_or(Heard::Nothing, |(outcome, body)| Heard::Outcome(environment, Box::new(outcome), body)))
+        let heard = fetched.map_or(Heard::Nothing, |(outcome, body)| Heard::Outcome(Box::new(outcome), body));
+        Ok((environment, heard))
     }
 
-    async fn learn(&self, live: &mut BTreeMap<EnvName, Live>, heard: Result<Heard>) -> Result<()> {
+    async fn learn(&self, live: &mut BTreeMap<EnvName, Live>, heard: Vec<(EnvName, Heard)>) -> Result<()> {
         let now = self.clock.tick();
-        match heard? {
-            Heard::Nothing => return Ok(()),
-            Heard::Started(environment, start) => {
-                if let Some(live) = live.get_mut(&environment) {
+        for (environment, heard) in heard {
+            let Some(live) = live.get_mut(&environment) else { continue };
+            match heard {
+                Heard::Nothing => {}
+                Heard::Started(start) => {
                     live.run.started(start, now).map_err(bug)?;
                     live.stirred = true;
                 }
-            }
-            Heard::Away(environment, task, attempt) => {
-                if let Some(live) = live.get_mut(&environment) {
+                Heard::Away(task, attempt) => {
                     live.run.left_nothing(task, attempt, now).map_err(bug)?;
                     live.stirred = true;
                 }
-            }
-            Heard::Outcome(environment, outcome, body) => {
-                if let Some(live) = live.get_mut(&environment) {
-                    live.learn(*outcome, &body, now).await?;
-                }
+                Heard::Outcome(outcome, body) => live.learn(*outcome, &body, now).await?,
             }
         }
         while live.values().map(|live| live.ledger.recent()).sum::<usize>() > RECENT {
@@ -537,10 +537,10 @@ fn is_sampled(task: TaskId) -> bool {
 enum Heard {
     Nothing,
     /// A delivery of a long task, and the batch in which it was sent.
-    Started(EnvName, Start),
+    Started(Start),
     /// An attempt that could not be written down.
-    Away(EnvName, TaskId, u32),
-    Outcome(EnvName, Box<Outcome>, Bytes),
+    Away(TaskId, u32),
+    Outcome(Box<Outcome>, Bytes),
 }
 
 impl Live {

@@ -1,5 +1,6 @@
 //! What lapin does by itself.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -19,9 +20,8 @@ use crate::SLOTS;
 const BODY: usize = 700;
 
 /// So many messages there and back; how many a second.
-pub(crate) async fn bare(rabbit: &Rabbit, tasks: usize) -> f64 {
+pub(crate) async fn bare(rabbit: &Rabbit, folder: &Path, tasks: usize) -> f64 {
     let clock = SystemClock::shared();
-    let folder = tempfile::tempdir().unwrap();
     let connect = async || {
         let properties = ConnectionProperties::default();
         Arc::new(Connection::connect(&rabbit.url(), properties).await.unwrap())
@@ -49,7 +49,7 @@ pub(crate) async fn bare(rabbit: &Rabbit, tasks: usize) -> f64 {
             )
             .await
             .unwrap();
-        let (folder, replies, reports) = (folder.path().to_owned(), replies.clone(), Arc::clone(&reports));
+        let (folder, replies, reports) = (folder.to_owned(), replies.clone(), Arc::clone(&reports));
         tokio::spawn(async move {
             let mut done = 0;
             while let Some(Ok(delivery)) = consumer.next().await {

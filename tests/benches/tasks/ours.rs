@@ -96,9 +96,8 @@ impl Drop for Process {
 }
 
 /// Carries a run out, and answers how many tasks a second that were.
-pub(crate) async fn ours(rabbit: &Rabbit, redis: &Redis, tasks: usize) -> f64 {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::new(rabbit, redis, folder.path(), tasks).await;
+pub(crate) async fn ours(rabbit: &Rabbit, redis: &Redis, folder: &Path, tasks: usize) -> f64 {
+    let site = Site::new(rabbit, redis, folder, tasks).await;
     let _worker = site.start("work");
     wait_for_readers(rabbit).await;
     let clock = SystemClock::shared();
@@ -137,6 +136,7 @@ pub(crate) async fn work(site: &Site) {
         locks: Arc::new(locks),
         clock,
         sources: Arc::new(Nothing { wide: site.wide }),
+        reports: Arc::default(),
         progress: Arc::new(Progress::default()),
         plans: Arc::new(Plans::default()),
     };

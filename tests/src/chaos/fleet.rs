@@ -85,6 +85,7 @@ async fn work(running: Arc<Running>, name: String) {
             locks: locks.of(&life),
             clock: life.clock(),
             sources: Arc::new(SimSources { populations: fleet.populations.clone(), life: Arc::clone(&life) }),
+            reports: Arc::default(),
             progress: Arc::new(Progress::default()),
             plans: Arc::new(Plans::default()),
         };

@@ -384,11 +384,11 @@ impl Life {
     pub(super) fn sends(&self, message: &Message) {
         if let Ok(assignment) = message.read::<Assignment>() {
             self.state().sent.insert(assignment.batch);
-        } else if let Ok(Report {
-            task, attempt, what: Reported::StoreFailed | Reported::StoreAway, ..
-        }) = message.read()
-        {
-            self.state().unwritable.insert((task, attempt));
+        }
+        for Report { task, attempt, what, .. } in message.read::<Vec<Report>>().unwrap_or_default() {
+            if matches!(what, Reported::StoreFailed | Reported::StoreAway) {
+                self.state().unwritable.insert((task, attempt));
+            }
         }
     }
 

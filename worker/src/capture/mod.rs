@@ -29,7 +29,7 @@ use lakehold_proto::outcome::{LeftOut, Outcome, OutcomeId, Standing, Unlisted, V
 use lakehold_proto::plan::EnvPlan;
 use lakehold_proto::queue::SharedQueue;
 use lakehold_proto::store::{Key, SharedStore};
-use lakehold_proto::task::{Assignment, Reported, Shard, TaskSpec};
+use lakehold_proto::task::{Assignment, Report, Reported, Shard, TaskSpec};
 use tracing::warn;
 
 pub use base::BaseSnapshot;
@@ -40,8 +40,9 @@ pub use meter::Meter;
 use base::BaseShard;
 use packer::Packer;
 
-use crate::outcome::{report, store_outcome};
+use crate::outcome::store_outcome;
 use crate::progress::Done;
+use crate::reports::publish;
 
 /// How often a long task looks whether its children have ended: each time after a part of what it waited so far, so that a
 /// short task is not made a long one by it, and a long one does not ask in vain.
@@ -267,8 +268,8 @@ impl Capture {
         let interim = Some(self.interims);
         let outcome = Outcome { children, interim, ..self.outcome(Verdict::Complete) };
         store_outcome(&self.around.store, &self.around.clock, &outcome).await?;
-        let what = Reported::Interim(self.interims);
-        if let Err(fault) = report(&self.around.queue, &self.assignment, self.nonce, what).await {
+        let report = Report::of(&self.assignment, self.nonce, Reported::Interim(self.interims));
+        if let Err(fault) = publish(&self.around.queue, &self.assignment.reply_to, &[report]).await {
             warn!(%fault, "cannot report an interim outcome; the next listing will find it");
         }
         Ok(())
