@@ -1,6 +1,9 @@
 //! Whole databases come back: beside what is there, in its place, on another server, and whoever is killed meanwhile.
 
+use std::time::Duration;
+
 use lakehold_proto::killpoint::{OF_DATABASE, OF_RESTORE};
+use lakehold_tests::component::line::{Line, Mood};
 use lakehold_tests::component::postgres::{PASSWORD, Postgres};
 use lakehold_tests::program::{Program, Ran, until};
 
@@ -8,12 +11,15 @@ use super::{awkward, digests};
 
 /// Two environments: `shop` with the database, and `dr`, which may be the same server.
 pub(super) fn program(shop: &Postgres, dr: &Postgres) -> Program {
+    program_at(&shop.url("postgres"), &dr.url("postgres"))
+}
+
+fn program_at(shop: &str, dr: &str) -> Program {
     let program = Program::new(&[], "none");
     std::fs::write(program.path("password"), PASSWORD).unwrap();
     let password = program.path("password").display().to_string();
     let mut config = String::from("version: 1\nstore: store\nenvironments:\n");
-    for (name, server) in [("shop", shop), ("dr", dr)] {
-        let url = server.url("postgres");
+    for (name, url) in [("shop", shop), ("dr", dr)] {
         config += &format!("  {name}:\n    postgres: {{url: '{url}', password: 'file:{password}'}}\n");
     }
     program.configure(&config);
@@ -180,6 +186,58 @@ async fn who_is_killed_at_any_step_is_followed_by_one_that_goes_on() {
     server.sql("shop", "update husband set age = 99");
     dies_at(&server, &program, "worker.after-load:9").await;
     assert_eq!(digests(&server, "shop"), rows);
+}
+
+/// How far a restore is when its server is killed, as that server tells.
+const MOMENTS: [&str; 3] = [
+    "select count(*) from pg_database where datname like 'shop_new_%'",
+    "select count(*) from pg_stat_activity where datname like 'shop_new_%' and query ~ '^COPY.*noise'",
+    "select count(*) from pg_database where datname like 'shop_before_%'",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_amid_a_restore_keeps_one_whole_database() {
+    let mut server = equipped().await;
+    // A server that was killed empties unlogged tables, whoever filled them.
+    server.sql(
+        "shop",
+        "create table noise as select i, gen_random_bytes(1000) from generate_series(1, 30000) i; \
+         alter table volatile_table set logged",
+    );
+    let line = Line::start(&format!("127.0.0.1:{}", server.port)).await;
+    let url = format!("postgresql://postgres@{}/postgres", line.address);
+    let program = program_at(&url, &url);
+    let (rows, definitions, properties) =
+        (digests(&server, "shop"), schema(&server, "shop"), about(&server, "shop"));
+    does(&program, "backup --env shop").await;
+    let typed = "restore shop --to shop --item database/shop --apply --yes";
+    for moment in MOMENTS {
+        server.sql("shop", "update husband set age = 99");
+        let changed = digests(&server, "shop");
+        for name in databases(&server).iter().filter(|name| name.starts_with("shop_before_")) {
+            server.sql("postgres", &format!("drop database {name}"));
+        }
+        line.is(Mood::Slow(Duration::from_millis(2)));
+        let mut restoring = program.start(typed);
+        restoring.until(moment, || server.sql("postgres", moment) != "0").await;
+        server.server.kill();
+        line.is(Mood::Good);
+        server.restart().await;
+        let ended = restoring.end().await;
+        let is = digests(&server, "shop");
+        assert!(is == rows || ended.code != Some(0) && is == changed, "{moment}: {ended:#?}");
+        if ended.code != Some(0) {
+            does(&program, typed).await;
+        }
+        assert_eq!(
+            (digests(&server, "shop"), schema(&server, "shop")),
+            (rows.clone(), definitions.clone()),
+            "{moment}: {ended:#?}"
+        );
+        assert_eq!(about(&server, "shop"), properties, "{moment}");
+        let left: Vec<_> = databases(&server).into_iter().filter(|name| name.contains("_new_")).collect();
+        assert_eq!(left, [""; 0], "{moment}: {ended:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -236,6 +236,34 @@ async fn a_server_newer_than_the_programs_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_pg_restore_cannot_read_is_no_backup() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let server = Postgres::start(&[]).await;
+    server.sql("postgres", "create table rows as select generate_series(1, 10) i");
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["pg_dump", "pg_dumpall", "psql"] {
+        let program = lakehold_tests::component::postgres::programs().join(name);
+        std::os::unix::fs::symlink(program, folder.path().join(name)).unwrap();
+    }
+    let reader = folder.path().join("pg_restore");
+    let site = site(&server.url("postgres"), json!({"programs": folder.path()}));
+    // Of archives with rows it reads all, of one without it says what it would of one that is broken.
+    let real = lakehold_tests::component::postgres::programs().join("pg_restore");
+    for (script, database, table) in [
+        ("cat > archive.$$; grep -q COPY archive.$$ && exit 0; echo 'could not read' >&2; exit 1", 1, 0),
+        ("cat > archive.$$; grep -q COPY archive.$$ || exit 0; echo 'could not read' >&2; exit 1", 0, 1),
+        (&format!("exec {} \"$@\"", real.display()), 0, 0),
+    ] {
+        let script = format!("#!/bin/sh\ncd {}\n{script}\n", folder.path().display());
+        std::fs::write(&reader, script).unwrap();
+        std::fs::set_permissions(&reader, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let manifest = site.backup().await;
+        let gaps = (gaps(&manifest, "database"), gaps(&manifest, "table"));
+        assert_eq!(gaps, (database, table), "{:?}", manifest.kinds);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_costs_the_other_workers_or_is_refused() {
     let server = awkward().await;
     let url = |pooler: &PgBouncer| format!("postgresql://postgres@127.0.0.1:{}/postgres", pooler.port);

@@ -20,6 +20,7 @@ use super::super::dump::{Dump, unexpected};
 use super::super::kinds::{DATABASE, LOOSE_DATA, TABLE};
 use super::super::names::{first, identifier, join};
 use super::super::probe::{FACT_ONE_WORKER, FACT_STANDBY};
+use super::super::reading::Reading;
 use super::super::session::Session;
 use super::held::Held;
 use super::listing::{WITHIN, refused};
@@ -219,6 +220,7 @@ async fn archive(work: &Work, within: &Within, hidden: &[Table]) -> Result<Body>
             return Err(unexpected("a schema has no rows"));
         }
         let (head, lasting) = dump.head(None, |_| true);
+        Reading::begin(&work.programs, &head).await?.end().await?;
         Ok(Body::compared(head, lasting))
     };
     // For the definition of a view it waits for the tables behind it, without a limit of its own.
