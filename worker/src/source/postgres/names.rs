@@ -50,6 +50,11 @@ pub(super) fn literal(text: &str) -> String {
 /// Bytes that the server takes of a name; the rest it would drop without a word.
 const LONGEST: usize = 63;
 
+/// Why something stands beside another: it is to take its place.
+pub(super) const NEW: &str = "new";
+/// The same, of what had its place.
+pub(super) const BEFORE: &str = "before";
+
 /// The name of what stands beside another for a while. No two runs and no two reasons have one name.
 pub(super) fn beside(name: &str, reason: &str, run: RunId) -> String {
     let mark = format!("_{reason}_{}", run.short());

@@ -17,14 +17,11 @@ use serde_json::{Value, json};
 
 use super::super::archive::{Archive, Entry, qualified};
 use super::super::kinds::{DATABASE, TABLE};
-use super::super::names::{beside, first, identifier, join, literal, split};
+use super::super::names::{BEFORE, NEW, beside, first, identifier, join, literal, split};
 use super::super::session::Session;
 use super::known::called;
 use super::{Bringing, Done, feed, part};
 
-/// Why a schema stands beside another: for tables that come, and for those whose place they took.
-const NEW: &str = "new";
-const BEFORE: &str = "before";
 /// How the comment of a schema of ours begins, and what it says of one with tables whose place others took.
 const OURS: &str = "lakehold: ";
 const KEPT: &str = "tables whose place others took";

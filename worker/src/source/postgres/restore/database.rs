@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::hooks;
 use super::super::kinds::DATABASE;
-use super::super::names::{beside, first, identifier, literal};
+use super::super::names::{BEFORE, NEW, beside, first, identifier, literal};
 use super::super::session::Session;
 use super::known::called;
 use super::{Bringing, Done, check, feed, part, rows};
@@ -21,10 +21,6 @@ use crate::source::steps::not_made;
 const BESIDE: &str = "lakehold: for a drill or a rehearsal";
 /// A database that every server has, and nobody works in.
 const AROUND: &str = "template1";
-/// Why a database stands beside another.
-const NEW: &str = "new";
-/// The same, of one whose place was taken.
-const BEFORE: &str = "before";
 /// What watches over changes of the schema must not watch over its restore, so it comes last.
 const LAST: &str = " EVENT TRIGGER ";
 /// Settings that are lists of names, each quoted as it needs to be already.
