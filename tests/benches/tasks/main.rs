@@ -4,7 +4,7 @@
 //!
 //! *lakehold*: one coordinator (this process) and one worker process of 64 slots; a tree of tasks that find tasks, quorum
 //! queue, confirms, outcomes stored, then acknowledged, and collected, on a directory store.
-//! *bare*: the same number of messages and of files by lapin alone: send with confirm, consume with prefetch 1 on 64
+//! *bare*: a message there and one back for each task, and a file, by lapin alone: send with confirm, consume with prefetch 1 on 64
 //! channels, write a file, send a report, acknowledge, and hear the report.
 //!
 //! `lakehold-tasks --killed N` instead carries out one run of N tasks with a coordinator that is killed at nine tenths, and
