@@ -268,7 +268,7 @@ pub struct Assignment {
     pub snapshot: SnapshotId,
 }
 
-/// What travels back: a hint that an outcome lies in the store. A lost one is found by the next listing.
+/// What travels back, several in a message: a hint that an outcome lies in the store. A lost one is found by the next listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The environment it is about.

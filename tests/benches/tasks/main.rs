@@ -62,7 +62,7 @@ async fn main() {
 #[expect(clippy::print_stdout, reason = "the binary's own terminal")]
 async fn measure(asked: &Asked) {
     let (rabbit, redis) = tokio::join!(Rabbit::start(), Redis::start(&[]));
-    // What a round wrote stays to the end: ext4 without a journal passes over each inode freed in the last minute whenever it
+    // What a round wrote stays to the end: ext4 without a journal passes over each inode freed in the last minutes whenever it
     // looks for a new one, which made rounds wait seconds for what their forerunner had left.
     let folders = tempfile::tempdir().unwrap();
     let mut rates: HashMap<&str, Vec<f64>> = HashMap::new();
