@@ -1,4 +1,5 @@
-"""Backups of PostgreSQL databases, beside PostgreSQL's own dump and pgBackRest: what they take, and how much memory."""
+"""Backups of PostgreSQL databases and their restores, beside PostgreSQL's own programs and pgBackRest: what they take, and how much
+memory."""
 
 import json
 import os
@@ -16,6 +17,8 @@ from site_under_test import Lakehold
 # The level of every frame of Lakehold's.
 LEVEL = 3
 PASSWORD = "the-benchmark-s-own"
+# Restores beside what is there, as all others do here.
+RESTORE = ("restore", "shop", "--to", "shop", "--apply", "--yes", "--as", "again", "--item")
 # Tables by their share of all rows; the rest lies in small ones. Not in the order of their names.
 SHARES = {"accounts": 0.10, "events": 0.15, "lines": 0.25, "orders": 0.40}
 SMALL = 50
@@ -136,13 +139,13 @@ def without_check(cluster: Cluster, folder: Path) -> Path:
     return folder
 
 
-def timed(lakehold: Lakehold) -> float:
-    """A first backup, to the command's end, behind the commit. Nobody looks at its memory meanwhile: that costs time."""
+def timed(lakehold: Lakehold, *arguments: str) -> float:
+    """A command to its end. Nobody looks at its memory meanwhile: that costs time."""
     began = time.monotonic()
-    status = lakehold.begin("backup").wait()
+    status = lakehold.begin(*arguments).wait()
     seconds = time.monotonic() - began
     if status:
-        raise SystemExit(f"the backup is not complete: see {lakehold.folder}")
+        raise SystemExit(f"`lakehold {' '.join(arguments)}` ended with {status}: see {lakehold.folder}")
     return seconds
 
 
@@ -157,8 +160,21 @@ def dumped(cluster: Cluster, folder: Path, database: str, jobs: int) -> float:
     return time.monotonic() - began
 
 
-def physical(cluster: Cluster, folder: Path, jobs: int) -> float | None:
-    """A full backup by pgBackRest at our level: the files of the whole cluster. `None` where it is not installed."""
+def loaded(cluster: Cluster, folder: Path, database: str, jobs: int) -> float:
+    """What `dumped` made, into a new database: `zstd -d`, as many at once, `pg_restore -j`, and statistics, as we gather them."""
+    (folder / "plain").mkdir()
+    began = time.monotonic()
+    subprocess.run(f"find dump -name '*.zst' -print0 | xargs -0 -n 1 -P {jobs} zstd -q -d --output-dir-flat plain",
+                   shell=True, check=True, cwd=folder)  # fmt: skip
+    cluster.sql("postgres", f"create database {database}")
+    subprocess.run(cluster.client("pg_restore", "-j", str(jobs), "-d", database, folder / "plain"), check=True, env=known())
+    cluster.sql(database, "analyze")
+    return time.monotonic() - began
+
+
+def physical(cluster: Cluster, folder: Path, jobs: int) -> tuple[float, float] | None:
+    """A full backup by pgBackRest at our level, the files of the whole cluster, and its restore into an empty folder, which starts no
+    server: seconds of both. `None` where it is not installed."""
     if not shutil.which("pgbackrest"):
         return None
     folder = cleared(folder)
@@ -175,7 +191,9 @@ def physical(cluster: Cluster, folder: Path, jobs: int) -> float | None:
     subprocess.run([*command, "--no-online", "stanza-create"], check=True, cwd="/", env=known())
     began = time.monotonic()
     subprocess.run([*command, "--type=full", "backup"], check=True, cwd="/", env=known())
-    return time.monotonic() - began
+    there = time.monotonic()
+    subprocess.run([*command, f"--pg1-path={folder / 'restored'}", "restore"], check=True, cwd="/", env=known())
+    return there - began, time.monotonic() - there
 
 
 def postgres(programs: Path, folder: Path, megabytes: int, large: int, jobs: int, rounds: int) -> Iterator[Figure]:
@@ -192,43 +210,52 @@ def postgres(programs: Path, folder: Path, megabytes: int, large: int, jobs: int
             checked = site(programs, folder / "checked", cluster, "shop", jobs)
             took = {
                 "pg_dump, zstd": dumped(cluster, folder / "dumped", "shop", jobs),
-                "lakehold, check apart": timed(apart),
-                "lakehold": timed(checked),
-                "pgBackRest": physical(cluster, folder / "physical", jobs),
+                "lakehold, check apart": timed(apart, "backup"),
+                "lakehold": timed(checked, "backup"),
             }
+            plain = find(json.loads((checked.folder / "answer.json").read_bytes()), "bytes_read") or megabytes * 1_000_000
+            took["zstd -d, pg_restore"] = loaded(cluster, folder / "dumped", "again", jobs)
+            cluster.sql("postgres", "drop database again")
+            took["lakehold restore"] = timed(checked, *RESTORE, "database/shop")
+            cluster.sql("postgres", "drop database again")
+            if both := physical(cluster, folder / "physical", jobs):
+                took["pgBackRest"], took["pgBackRest restore"] = both
             for name, seconds in took.items():
-                if seconds is not None:
-                    times.setdefault(name, []).append(seconds)
-        plain = find(json.loads((checked.folder / "answer.json").read_bytes()), "bytes_read") or megabytes * 1_000_000
+                times.setdefault(name, []).append(seconds)
         stored = {"lakehold": sum(pack.stat().st_size for pack in checked.packs())}
-        for name in ("dumped", "physical"):
-            stored[name] = sum(file.stat().st_size for file in (folder / name).rglob("*") if file.is_file())
+        for name, kept in (("dumped", "dump"), ("physical", "repo")):
+            stored[name] = sum(file.stat().st_size for file in (folder / name / kept).rglob("*") if file.is_file())
         say(f"{plain / 1e6:.0f} MB of rows; stored by lakehold {stored['lakehold'] / 1e6:.0f}, by pg_dump and zstd "
             f"{stored['dumped'] / 1e6:.0f}, by pgBackRest {stored['physical'] / 1e6:.0f} MB")  # fmt: skip
         middle = {name: statistics.median(seconds) for name, seconds in times.items()}
         for name, seconds in times.items():
             say(f"{name}: {plain / middle[name] / 1e6:.0f} MB/s (" + ", ".join(f"{one:.1f}" for one in seconds) + " s)")
         if "pgBackRest" in middle:
-            say(f"lakehold / pgBackRest: {middle['pgBackRest'] / middle['lakehold']:.2f}")
+            say(f"lakehold / pgBackRest: {middle['pgBackRest'] / middle['lakehold']:.2f}; "
+                f"restore: {middle['pgBackRest restore'] / middle['lakehold restore']:.2f}")  # fmt: skip
         else:
             say("pgBackRest is not installed (Debian: apt-get install pgbackrest)")
         say(f"with the check: {middle['pg_dump, zstd'] / middle['lakehold']:.2f} of pg_dump and zstd")
         ratio = middle["pg_dump, zstd"] / middle["lakehold, check apart"]
         yield told("postgres: backup / (pg_dump, zstd)", ratio, least=0.95)
+        say(f"restore / (zstd -d, pg_restore): {middle['zstd -d, pg_restore'] / middle['lakehold restore']:.2f}")
         for name in ("apart", "checked", "dumped", "physical"):
             shutil.rmtree(folder / name, ignore_errors=True)
         cluster.sql("postgres", "drop database shop")
-        yield memory(programs, folder, cluster, 100, large, jobs)
+        yield from memory(programs, folder, cluster, 100, large, jobs)
 
 
-def memory(programs: Path, folder: Path, cluster: Cluster, few: int, many: int, jobs: int) -> Figure:
+def memory(programs: Path, folder: Path, cluster: Cluster, few: int, many: int, jobs: int) -> Iterator[Figure]:
     """The peak of the process `lakehold` alone: PostgreSQL's programs keep nothing of the rows."""
-    peaks = []
+    peaks: dict[str, list[float]] = {"backup": [], "restore": []}
     for megabytes in (few, many):
         cluster.fill("memory", megabytes)
-        ended = site(programs, folder / "memory", cluster, "memory", jobs).run("backup")
-        say(f"{megabytes} MB: peak {ended.peak_mib:.0f} MiB, {ended.seconds:.0f} s")
-        peaks.append(ended.peak_mib)
-        cluster.sql("postgres", "drop database memory")
+        lakehold = site(programs, folder / "memory", cluster, "memory", jobs)
+        ended = {"backup": lakehold.run("backup"), "restore": lakehold.run(*RESTORE, "database/memory")}
+        for what, how in ended.items():
+            say(f"{what} of {megabytes} MB: peak {how.peak_mib:.0f} MiB, {how.seconds:.0f} s")
+            peaks[what].append(how.peak_mib)
+        cluster.sql("postgres", "drop database memory; drop database again")
         shutil.rmtree(folder / "memory")
-    return told(f"postgres: peak memory, {many} / {few} MB", peaks[1] / peaks[0], most=1.3)
+    for what, (small, large) in peaks.items():
+        yield told(f"postgres: {what}, peak memory, {many} / {few} MB", large / small, most=1.3)

@@ -30,8 +30,11 @@ const LIMITS: &str = "set local statement_timeout = '5min'; set local lock_timeo
     \\endif
     ";
 
-/// The same for a session that changes things, where building an index may take as long as it takes.
-const TO_CHANGE: &str = "set statement_timeout = 0; set lock_timeout = '30s'; set search_path = pg_catalog; set client_min_messages = error";
+/// The same for a session that changes things, where building an index may take as long as it takes. What it commits outlives a
+/// crash of the server, also of one whose commits usually do not wait for the disk
+/// (<https://www.postgresql.org/docs/17/wal-async-commit.html>), and with it all that others committed before.
+const TO_CHANGE: &str = "set statement_timeout = 0; set lock_timeout = '30s'; set search_path = pg_catalog; set client_min_messages = error;
+    select set_config('synchronous_commit', 'local', false) where current_setting('synchronous_commit') = 'off'";
 
 /// What is kept of its last words.
 const WORDS: usize = 16 * 1024;

@@ -21,6 +21,8 @@ use crate::source::steps::not_made;
 const BESIDE: &str = "lakehold: for a drill or a rehearsal";
 /// A database that every server has, and nobody works in.
 const AROUND: &str = "template1";
+/// How often a database is tried to be renamed whose clients come back faster than they are sent away.
+const TRIES: u32 = 5;
 /// What watches over changes of the schema must not watch over its restore, so it comes last.
 const LAST: &str = " EVENT TRIGGER ";
 /// Settings that are lists of names, each quoted as it needs to be already.
@@ -327,7 +329,6 @@ pub(super) async fn take_away(work: &Bringing, step: &Step) -> Done {
             && !exists(&mut session, &name).await?
         {
             rename(&mut session, kept, &name).await?;
-            open(&mut session, &name).await?;
         }
     } else {
         drop_database(&mut session, &name).await?;
@@ -362,16 +363,26 @@ impl Place {
         beside(&self.name, BEFORE, self.run)
     }
 
-    /// Puts the database that is called `is` into its place. Two renames are two transactions: which of them are done is seen from
-    /// what there is, so that whoever is killed in between is followed by one that goes on.
+    /// Puts the database that is called `is` into its place.
     async fn take(&self, session: &mut Session, is: &str) -> Result<()> {
+        for _ in 1..TRIES {
+            match self.swap(session, is).await {
+                Err(fault) if fault.code == "pg.in-use" => {}
+                done => return done,
+            }
+        }
+        self.swap(session, is).await
+    }
+
+    /// Renames both in one transaction: whoever is killed, one of them has the name. New clients wait for the end of it, since a
+    /// rename locks its database.
+    async fn swap(&self, session: &mut Session, is: &str) -> Result<()> {
+        session.run("rollback; begin").await?;
         if exists(session, &self.name).await? {
             if exists(session, &self.kept()).await? {
                 // It was moved aside already, and somebody made another since.
                 return Err(taken(&self.name));
             }
-            let database = identifier(&self.name);
-            session.run(&format!("alter database {database} allow_connections false")).await?;
             let others = literal(&self.name);
             let end = format!(
                 "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = {others}"
@@ -381,19 +392,12 @@ impl Place {
             killpoint("worker.half-swapped");
         }
         rename(session, is, &self.name).await?;
-        if exists(session, &self.kept()).await? {
-            open(session, &self.kept()).await?;
-        }
-        Ok(())
+        session.run("commit").await
     }
 }
 
 async fn rename(session: &mut Session, from: &str, to: &str) -> Result<()> {
     session.run(&format!("alter database {} rename to {}", identifier(from), identifier(to))).await
-}
-
-async fn open(session: &mut Session, name: &str) -> Result<()> {
-    session.run(&format!("alter database {} allow_connections true", identifier(name))).await
 }
 
 async fn exists(session: &mut Session, name: &str) -> Result<bool> {
