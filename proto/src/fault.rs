@@ -156,6 +156,7 @@ impl Fault {
             class: self.class,
             code: self.code.to_owned(),
             message: self.to_string(),
+            hint: self.hint.clone(),
             http: self.http.clone(),
         }
     }
@@ -183,6 +184,9 @@ pub struct FaultRecord {
     pub code: String,
     /// What was being done and what went wrong.
     pub message: String,
+    /// What to do now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// What the HTTP API said, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpRefusal>,

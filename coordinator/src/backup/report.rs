@@ -46,20 +46,17 @@ pub struct EnvReport {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultRecord>,
-    /// What to do about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
 }
 
 impl EnvReport {
     /// Of a snapshot.
     pub fn committed(manifest: &Manifest) -> Self {
-        Self { state: manifest.state.into(), snapshot: Some(manifest.snapshot), fault: None, hint: None }
+        Self { state: manifest.state.into(), snapshot: Some(manifest.snapshot), fault: None }
     }
 
     /// Of none.
     pub fn without(state: EndState, fault: &Fault) -> Self {
-        Self { state, snapshot: None, fault: Some(fault.record()), hint: fault.hint.clone() }
+        Self { state, snapshot: None, fault: Some(fault.record()) }
     }
 }
 

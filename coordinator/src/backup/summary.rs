@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Ended;
 use super::report::{EndState, EnvReport, RunReport};
 use crate::engine::drive::EnvEnd;
-use crate::output::{Align, Table, age, bytes, count, shown};
+use crate::output::{Align, Table, age, bytes, count, escaped, hinted, shown};
 use crate::snapshot::read_at;
 
 /// The schema name of a [`Summary`].
@@ -46,9 +46,6 @@ pub struct EnvSummary {
     /// Why nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultRecord>,
-    /// What to do about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
 }
 
 /// What was committed.
@@ -106,8 +103,8 @@ impl Summary {
                 }
                 None => None,
             };
-            let EnvReport { state, fault, hint, .. } = ended.clone();
-            environments.insert(name.clone(), EnvSummary { state, snapshot, fault, hint });
+            let EnvReport { state, fault, .. } = ended.clone();
+            environments.insert(name.clone(), EnvSummary { state, snapshot, fault });
         }
         let (run, trace) = (Some(plan.run), Some(plan.trace));
         Ok(Self { schema: SUMMARY_SCHEMA.into(), run, trace, environments })
@@ -169,18 +166,12 @@ impl Summary {
 
 impl EnvSummary {
     fn of(end: &EnvEnd) -> Self {
-        let failed = |state, fault: &Fault| Self {
-            state,
-            snapshot: None,
-            fault: Some(fault.record()),
-            hint: fault.hint.clone(),
-        };
+        let failed = |state, fault: &Fault| Self { state, snapshot: None, fault: Some(fault.record()) };
         match end {
             EnvEnd::Committed(manifest) => Self {
                 state: manifest.state.into(),
                 snapshot: Some(SnapshotSummary::of(manifest)),
                 fault: None,
-                hint: None,
             },
             EnvEnd::Nothing(fault) => failed(EndState::Failed, fault),
             EnvEnd::Unfinished(fault) => failed(EndState::Unfinished, fault),
@@ -214,23 +205,22 @@ impl EnvSummary {
 
     fn remarks(&self, name: &EnvName, text: &mut String) {
         if let Some(fault) = &self.fault {
-            *text += &format!("\n{name}: error[{}]: {}\n", fault.code, shown(&fault.message));
-            if let Some(hint) = &self.hint {
-                *text += &format!("  hint: {hint}\n");
-            }
+            *text += &format!("\n{name}: error[{}]: {}\n", fault.code, escaped(&fault.message));
+            *text += &hinted("  ", fault.hint.as_deref());
         }
         let Some(snapshot) = &self.snapshot else { return };
         for warning in &snapshot.warnings {
-            *text += &format!("\n{name}: warning: {}\n", shown(warning));
+            *text += &format!("\n{name}: warning: {}\n", escaped(warning));
         }
         for kind in snapshot.kinds.iter().filter(|kind| kind.counts.gaps + kind.counts.unlisted > 0) {
             let why =
-                kind.fault.as_ref().map_or(String::new(), |fault| format!(": {}", shown(&fault.message)));
+                kind.fault.as_ref().map_or(String::new(), |fault| format!(": {}", escaped(&fault.message)));
             let needs =
                 kind.permission.as_ref().map_or(String::new(), |permission| format!(" (needs {permission})"));
             let gaps = kind.counts.gaps + kind.counts.unlisted;
             let noun = if gaps == 1 { "gap" } else { "gaps" };
             *text += &format!("{name}: {} {noun} of kind {}{needs}{why}\n", count(gaps), kind.kind);
+            *text += &hinted("  ", kind.fault.as_ref().and_then(|fault| fault.hint.as_deref()));
         }
         let left_out: u64 = snapshot.kinds.iter().flat_map(|kind| kind.left_out.values()).sum();
         if left_out > 0 {
@@ -300,7 +290,7 @@ fn render_environment(planned: &EnvPlan) -> String {
     }
     text += &format!("  begins with {} tasks\n", planned.roots.len());
     for warning in &planned.probe.warnings {
-        text += &format!("  warning: {}\n", shown(warning));
+        text += &format!("  warning: {}\n", escaped(warning));
     }
     text
 }

@@ -190,7 +190,7 @@ fn gap_line(gap: &PartUnknown) -> String {
         (Some(why), None) => ("the first snapshot", why),
         (None, None) => return String::new(),
     };
-    format!("{}: unknown, a gap in {side}: {} [{}]", gap.part.word(), shown(&why.message), why.code)
+    format!("{}: unknown, a gap in {side}: {} [{}]", gap.part.word(), escaped(&why.message), why.code)
 }
 
 pub(super) fn field_line(field: &FieldChange) -> String {

@@ -14,7 +14,7 @@ use lakehold_worker::serve::Sources as _;
 use serde::Serialize;
 
 use super::{Context, Global, exit};
-use crate::output::{Format, document, escaped, print};
+use crate::output::{Format, document, escaped, hinted, print};
 use lakehold_proto::open;
 use lakehold_proto::store::identity;
 
@@ -210,9 +210,7 @@ fn text(findings: &[Finding]) -> String {
     for finding in findings {
         let mark = if finding.well { "ok  " } else { "FAIL" };
         text.push_str(&format!("{mark}  {}: {}\n", finding.what, escaped(&finding.detail)));
-        if let Some(hint) = &finding.hint {
-            text.push_str(&format!("      hint: {}\n", escaped(hint)));
-        }
+        text.push_str(&hinted("      ", finding.hint.as_deref()));
     }
     text
 }

@@ -13,7 +13,7 @@ use super::confirm::Confirmation;
 use super::private::{PrivateArgs, close, running};
 use super::restore::{of_target, read_mapping_of};
 use super::{Context, exit};
-use crate::output::{Format, age, count, document, print, shown};
+use crate::output::{Format, age, count, document, escaped, print, shown};
 use crate::restore::drill::{Drill, Objectives, can_be_beside};
 use crate::restore::planner::Ask;
 use crate::restore::private::Private;
@@ -150,10 +150,10 @@ fn render(report: &Drill) -> String {
         text += &format!("  checked     {} where they were made\n", count(report.checked));
     }
     for failure in report.failures.iter().take(TOLD) {
-        text += &format!("    ! {}\n", shown(failure));
+        text += &format!("    ! {}\n", escaped(failure));
     }
     for difference in report.differences.iter().take(TOLD) {
-        text += &format!("    ~ {}\n", shown(difference));
+        text += &format!("    ~ {}\n", escaped(difference));
     }
     if planned.blocked + planned.degraded > 0 {
         text += &format!(
@@ -167,14 +167,14 @@ fn render(report: &Drill) -> String {
         };
     }
     for untried in report.private.iter().flat_map(|private| &private.untried) {
-        text += &format!("  not tried   {}\n", shown(untried));
+        text += &format!("  not tried   {}\n", escaped(untried));
     }
     text += &format!("  took        {}\n", against(report.seconds.ceil() as i64, report.rto_seconds));
     text += &format!("  would lose  {}\n", against(report.age_seconds, report.rpo_seconds));
     match &report.left_behind {
         None => text += "  cleaned up\n",
         Some(why) => {
-            text += &format!("  NOT CLEANED UP: {}\n", shown(why));
+            text += &format!("  NOT CLEANED UP: {}\n", escaped(why));
             if report.private.is_none() {
                 text += &format!("    try: lakehold restore undo {} --apply\n", report.sandbox);
             }

@@ -16,7 +16,7 @@ use crate::backup::progress::expected;
 use crate::backup::report::{EndState, RunReport};
 use crate::backup::runs::{self, Row};
 use crate::backup::{cancel, summary::Summary};
-use crate::output::{Align, Format, Table, age, count, document, print, say, shown, stamp};
+use crate::output::{Align, Format, Table, age, count, document, escaped, hinted, print, say, shown, stamp};
 use crate::serve::client::Client;
 use crate::snapshot::items::each_index;
 use crate::snapshot::{page, read_at};
@@ -182,6 +182,8 @@ struct GapRow {
     what: String,
     code: String,
     message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
     trace: TraceId,
 }
 
@@ -245,6 +247,7 @@ async fn gaps_of(
                     what: format!("all of {}", slice.shard),
                     code: slice.fault.code,
                     message: slice.fault.message,
+                    hint: slice.fault.hint,
                     trace: slice.trace,
                 });
             }
@@ -259,6 +262,7 @@ async fn gaps_of(
                 what: entry.name,
                 code: gap.fault.code,
                 message: gap.fault.message,
+                hint: gap.fault.hint,
                 trace: gap.trace,
             });
         }
@@ -305,18 +309,16 @@ fn text(shown_run: &Document, context: &Context) -> String {
     text += &format!("\n{}", table.render());
     for one in shown_run.plan.iter().filter(|one| one.fault.is_some()) {
         let fault = one.fault.as_deref().unwrap_or_default();
-        text += &format!("\n{}: {}\n", one.environment, shown(fault));
+        text += &format!("\n{}: {}\n", one.environment, escaped(fault));
     }
     if !shown_run.gaps.is_empty() {
         text.push('\n');
     }
     for gap in &shown_run.gaps {
-        let GapRow { environment, kind, what, code, message, trace } = gap;
-        text += &format!(
-            "{environment}: gap {kind}/{}: [{code}] {}\n  trace {trace}\n",
-            shown(what),
-            shown(message)
-        );
+        let GapRow { environment, kind, what, code, message, hint, trace } = gap;
+        text += &format!("{environment}: gap {kind}/{}: [{code}] {}\n", shown(what), escaped(message));
+        text += &hinted("  ", hint.as_deref());
+        text += &format!("  trace {trace}\n");
     }
     if shown_run.more_gaps > 0 {
         text += &format!("and {} more gaps: --gaps N lists more\n", count(shown_run.more_gaps));

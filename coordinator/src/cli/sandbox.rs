@@ -14,7 +14,7 @@ use super::private::{PrivateArgs, close, running};
 use super::restore::of_target;
 use super::{Context, exit};
 use crate::engine::view::RunView;
-use crate::output::{Format, age, count, document, print, say, shown};
+use crate::output::{Format, age, count, document, escaped, print, say, shown};
 use crate::restore::planner::Ask;
 use crate::restore::private::Private;
 use crate::restore::sandbox::Rehearsal;
@@ -175,7 +175,7 @@ fn render(rehearsal: &Rehearsal) -> String {
         text += &format!("    … and {} more (all: -o json)\n", rehearsal.changes.len() - TOLD);
     }
     for invalid in &rehearsal.invalid {
-        text += &format!("  NOT VALID: {}\n", shown(invalid));
+        text += &format!("  NOT VALID: {}\n", escaped(invalid));
     }
     if rehearsal.left_behind.is_none() {
         text += "  cleaned up\n";

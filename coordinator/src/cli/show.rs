@@ -161,6 +161,9 @@ fn text(manifest: &Manifest, item: &Item, body: Option<&Value>) -> String {
     }
     for gap in &entry.gaps {
         line("gap", gap_line(manifest, gap));
+        if let Some(hint) = &gap.fault.hint {
+            line("hint", escaped(hint).into_owned());
+        }
     }
     if let Some(body) = body {
         let pretty = serde_json::to_string_pretty(body).unwrap_or_default();

@@ -10,7 +10,7 @@ use lakehold_proto::plan::Identity;
 use serde::Serialize;
 
 use super::{Context, exit};
-use crate::output::{Align, Format, Table, age, bytes, count, document, print, say, shown, stamp};
+use crate::output::{Align, Format, Table, age, bytes, count, document, escaped, print, say, stamp};
 use crate::plan::parse_time;
 use crate::snapshot::{ListedSnapshot, list, read_manifest};
 
@@ -183,10 +183,10 @@ fn table(rows: &[Row], context: &Context) -> Result<()> {
         // Mostly all of an environment say the same.
         let warnings = row.read.iter().flat_map(|read| &read.warnings);
         for warning in warnings.filter(|warning| seen.insert((&row.environment, *warning))) {
-            say(&format!("{}: warning: {}", row.environment, shown(warning)));
+            say(&format!("{}: warning: {}", row.environment, escaped(warning)));
         }
         if let Some(damaged) = &row.damaged {
-            say(&format!("damaged: {}@{}: {}", row.environment, row.snapshot.short(), shown(damaged)));
+            say(&format!("damaged: {}@{}: {}", row.environment, row.snapshot.short(), escaped(damaged)));
         }
     }
     Ok(())

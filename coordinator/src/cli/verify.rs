@@ -9,7 +9,7 @@ use lakehold_proto::store::{AsideStore, SharedStore, identity};
 
 use super::attend::attend;
 use super::{Context, exit};
-use crate::output::{Format, bytes, count, document, print, say, shown};
+use crate::output::{Format, bytes, count, document, escaped, print, say, shown};
 use crate::running::{Place, Running};
 use crate::snapshot::{ListedSnapshot, list};
 use crate::verify::{Request, Verified, Verify};
@@ -145,7 +145,12 @@ fn text(found: &Verified, percent: f64) -> String {
         ));
     }
     for damage in &found.damage {
-        text.push_str(&format!("damaged: {} [{}]: {}\n", damage.object, damage.code, shown(&damage.detail)));
+        text.push_str(&format!(
+            "damaged: {} [{}]: {}\n",
+            damage.object,
+            damage.code,
+            escaped(&damage.detail)
+        ));
     }
     for item in &found.items {
         let snapshots: Vec<_> =
@@ -157,10 +162,10 @@ fn text(found: &Verified, percent: f64) -> String {
         text.push_str(&format!("hurt: {} more\n", found.items_hurt - found.items.len() as u64));
     }
     for unread in &found.unread {
-        text.push_str(&format!("NOT READ: {}\n", shown(unread)));
+        text.push_str(&format!("NOT READ: {}\n", escaped(unread)));
     }
     for note in &found.notes {
-        text.push_str(&format!("note: {}\n", shown(note)));
+        text.push_str(&format!("note: {}\n", escaped(note)));
     }
     let share = if percent < 100.0 { format!(" ({percent} % of the packs)") } else { String::new() };
     text.push_str(&format!(

@@ -34,6 +34,11 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The line that says what to do about a fault; nothing where nobody knows.
+pub fn hinted(indent: &str, hint: Option<&str>) -> String {
+    hint.map_or_else(String::new, |hint| format!("{indent}hint: {}\n", escaped(hint)))
+}
+
 /// Control characters, and those of Unicode's format characters that change how others are shown or cannot be seen.
 fn must_escape(c: char) -> bool {
     c.is_control()

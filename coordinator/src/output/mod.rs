@@ -14,7 +14,7 @@ use lakehold_proto::fault::{Class, Fault, Result};
 use serde::Serialize;
 
 pub use error::ErrorDocument;
-pub use escape::{escaped, shown};
+pub use escape::{escaped, hinted, shown};
 pub use table::{Align, Table};
 pub use words::{age, bytes, count, stamp};
 

@@ -6,10 +6,11 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use lakehold_proto::fault::{Class, Fault, Result};
+use lakehold_proto::restore::Mapping;
 
 use super::TOLD;
 use crate::cli::diff::field_line;
-use crate::output::{age, count, name_line, print_lines, say, shown};
+use crate::output::{age, count, escaped, name_line, print_lines, say, shown};
 use crate::restore::decisions::{Action, Planned};
 use crate::restore::document::{Document, Summary};
 
@@ -104,7 +105,12 @@ pub(super) fn render(plan: &Document, short: bool) -> Result<String> {
     for (action, sign, all) in sorts {
         let items = told.remove(&action).unwrap_or_default();
         for item in &items {
-            text += &format!("  {sign} {}/{}{}\n", item.kind, shown(&item.name), remark(item));
+            text += &format!(
+                "  {sign} {}/{}{}\n",
+                item.kind,
+                shown(&item.name),
+                remark(&plan.ask.crossing.mapping, item)
+            );
             for change in item.changes.iter().take(if short { 0 } else { FIELDS }) {
                 text += &format!("      {}\n", field_line(change));
             }
@@ -118,7 +124,7 @@ pub(super) fn render(plan: &Document, short: bool) -> Result<String> {
         text += "\nA person must see to:\n";
         for item in &by_hand {
             for what in &item.by_hand {
-                text += &format!("  {}/{}: {}\n", item.kind, shown(&item.name), shown(what));
+                text += &format!("  {}/{}: {}\n", item.kind, shown(&item.name), escaped(what));
             }
         }
         if more_by_hand > 0 {
@@ -134,13 +140,16 @@ pub(super) fn render(plan: &Document, short: bool) -> Result<String> {
     Ok(text + &format!("{}\n", summary_line(&plan.summary)))
 }
 
-fn remark(item: &Planned) -> String {
+fn remark(mapping: &Mapping, item: &Planned) -> String {
     let mut remarks = Vec::new();
+    if let Some(name) = mapping.name(&item.kind, &item.name) {
+        remarks.push(format!("as {}", shown(name)));
+    }
     if item.action == Action::Adopt {
         remarks.push("the target has one of this name".to_owned());
     }
-    remarks.extend(item.why.iter().map(|why| shown(why).into_owned()));
-    remarks.extend(item.degraded.iter().map(|why| format!("degraded: {}", shown(why))));
+    remarks.extend(item.why.iter().map(|why| escaped(why).into_owned()));
+    remarks.extend(item.degraded.iter().map(|why| format!("degraded: {}", escaped(why))));
     if item.starts && item.action == Action::Create {
         remarks.push("starts when it is made, and is stopped at once".into());
     }

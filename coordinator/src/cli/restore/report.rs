@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::TOLD;
 use crate::cli::{Context, exit};
-use crate::output::{Format, age, count, document, escaped, print, shown};
+use crate::output::{Format, age, count, document, escaped, hinted, print, shown};
 use crate::restore::document::Summary;
 use crate::snapshot::items::each_index;
 
@@ -91,6 +91,7 @@ pub(super) fn tell(report: &Report, output: Format) -> Result<u8> {
                 let Failure { kind, name, act, fault } = failure;
                 let message = escaped(&fault.message);
                 text += &format!("  ! {act} {kind}/{}: {message} [{}]\n", shown(name), fault.code);
+                text += &hinted("    ", fault.hint.as_deref());
             }
             if report.failures.len() > TOLD {
                 text += &format!("  … and {} more (all: -o json)\n", report.failures.len() - TOLD);
