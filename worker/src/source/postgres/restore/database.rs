@@ -383,9 +383,9 @@ impl Place {
                 // It was moved aside already, and somebody made another since.
                 return Err(taken(&self.name));
             }
-            let others = literal(&self.name);
+            let names = format!("{}, {}", literal(&self.name), literal(is));
             let end = format!(
-                "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = {others}"
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname in ({names})"
             );
             session.run(&end).await?;
             rename(session, &self.name, &self.kept()).await?;

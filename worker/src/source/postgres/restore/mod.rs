@@ -49,6 +49,7 @@ struct Bringing {
     hooks: Arc<BTreeMap<EnvName, Hooks>>,
     reader: Reader,
     became: Became,
+    sessions: rows::Sessions,
 }
 
 /// Carries out the steps of one task.
@@ -71,6 +72,7 @@ pub(super) async fn bring(
         hooks: Arc::clone(&settings.hooks),
         reader: capture.reader(),
         became: Became::of(capture.reader()),
+        sessions: rows::Sessions::default(),
     };
     let is_last = assignment.attempt >= MAX_ATTEMPTS;
     for frame in 0.. {
@@ -91,6 +93,7 @@ pub(super) async fn bring(
             capture.add(&kind, steps::recorded(&step, ended, told)).await?;
         }
     }
+    work.sessions.close().await;
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! What lies in a database: the rows of its tables, large objects, and where sequences stand. Each archive is loaded in one
 //! transaction; that it was is written down in the database, so that nobody loads it twice.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::format::Role;
 use lakehold_proto::ids::Kind;
@@ -86,14 +88,9 @@ pub(super) async fn loose(work: &Bringing, step: &Step) -> Done {
 
 async fn load(work: &Bringing, step: &Step, kind: &'static str, count: &str, expected: Option<u64>) -> Done {
     let made = database_of(work, step).await?;
-    let id = made.alias.unwrap_or_default();
-    let mut lists = Session::open(&work.programs, None).await?;
-    let Some(database) = database::name_of(&mut lists, &id).await? else {
-        return Err(not_made(&Kind::of(DATABASE), &made.from));
-    };
-    lists.close().await?;
     let permit = work.permit().await?;
-    let mut session = Session::to_change(&work.programs, Some(&database)).await?;
+    let mut within = work.sessions.take(&work.programs, made).await?;
+    let session = &mut within.session;
     let item = literal(&format!("{kind}/{}", step.key));
     // Held while it is loaded: of two who were sent with it, one waits, and finds it loaded.
     session.run(&format!("select pg_advisory_lock(hashtextextended({item}, 0))")).await?;
@@ -103,7 +100,7 @@ async fn load(work: &Bringing, step: &Step, kind: &'static str, count: &str, exp
         Some(loaded) => loaded.rows,
         None => {
             let label = feed::label(&item);
-            feed::end_others(&mut session, &label).await?;
+            feed::end_others(session, &label).await?;
             let there: Count = session.row(count).await?;
             // In one transaction all of it comes, or nothing: what is there came by an attempt that was not heard of again.
             if there.rows == 0 || Some(there.rows) != expected {
@@ -116,7 +113,8 @@ async fn load(work: &Bringing, step: &Step, kind: &'static str, count: &str, exp
                 .collect();
                 let mut arguments = vec!["--single-transaction"];
                 arguments.extend(work.owners());
-                feed::feed(&work.programs, &database, &label, &arguments, &work.reader, &[], &parts).await?;
+                feed::feed(&work.programs, &within.name, &label, &arguments, &work.reader, &[], &parts)
+                    .await?;
             }
             killpoint("worker.after-load");
             let there: Count = session.row(count).await?;
@@ -131,11 +129,65 @@ async fn load(work: &Bringing, step: &Step, kind: &'static str, count: &str, exp
             there.rows
         }
     };
-    session.close().await?;
+    session.run("select pg_advisory_unlock_all()").await?;
+    work.sessions.put(within);
     drop(permit);
     let key = called(kind, &step.name, &work.restoring.crossing);
     let told: Value = json!({"rows": rows});
     Ok((Some(key), Some(told)))
+}
+
+/// Sessions that wait for the next item: to begin one takes longer than to load a small table.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(Mutex<Vec<Within>>);
+
+/// A session within a database that is being restored.
+#[derive(Debug)]
+struct Within {
+    /// The server's id of the database, and what it is called.
+    id: String,
+    name: String,
+    session: Session,
+}
+
+impl Sessions {
+    /// One that waits, or a new one.
+    async fn take(&self, programs: &Programs, made: Made) -> Result<Within> {
+        let id = made.alias.unwrap_or_default();
+        let waiting = {
+            let mut waiting = self.lock();
+            let at = waiting.iter().position(|within| within.id == id);
+            at.map(|at| waiting.swap_remove(at))
+        };
+        if let Some(within) = waiting {
+            return Ok(within);
+        }
+        let mut lists = Session::open(programs, None).await?;
+        let Some(name) = database::name_of(&mut lists, &id).await? else {
+            return Err(not_made(&Kind::of(DATABASE), &made.from));
+        };
+        lists.close().await?;
+        let session = Session::to_change(programs, Some(&name)).await?;
+        Ok(Within { id, name, session })
+    }
+
+    /// Lets one wait.
+    fn put(&self, within: Within) {
+        self.lock().push(within);
+    }
+
+    /// Ends those that wait.
+    pub(super) async fn close(&self) {
+        let waiting = std::mem::take(&mut *self.lock());
+        for within in waiting {
+            // What it did is done, whether or not it hears so.
+            _ = within.session.close().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Within>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The database of this run that an item lies in.
