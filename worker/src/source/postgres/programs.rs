@@ -1,5 +1,6 @@
 //! PostgreSQL's own programs: where they are, which version, and how they are begun.
 
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -155,13 +156,29 @@ pub(super) fn widen(pipe: impl AsFd) {
     _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
 }
 
-/// Folders that have these programs.
+/// Folders that have these programs, each once.
 fn candidates(programs: &[&str]) -> Vec<PathBuf> {
     let packaged = FOLDERS.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
     let packaged = packaged.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut found: Vec<_> = packaged.chain(std::env::split_paths(&path)).collect();
-    found.retain(|folder| programs.iter().all(|program| folder.join(program).is_file()));
+    distinct(packaged.chain(std::env::split_paths(&path)), programs)
+}
+
+/// Of some folders those that have these programs, by where the programs are in the end. What is there by another name is a
+/// wrapper, as Debian's in `/usr/bin`, that leads to one of the others and takes a tenth of a second to say so.
+fn distinct(folders: impl Iterator<Item = PathBuf>, programs: &[&str]) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for folder in folders {
+        let is_here = |program: &&str| {
+            let is = folder.join(program).canonicalize().ok()?;
+            (is.is_file() && is.file_name() == Some(OsStr::new(program))).then_some(is)
+        };
+        let all: Option<Vec<_>> = programs.iter().map(is_here).collect();
+        let Some(is) = all.and_then(|all| Some(all.first()?.parent()?.to_owned())) else { continue };
+        if !found.contains(&is) {
+            found.push(is);
+        }
+    }
     found
 }
 
@@ -198,6 +215,27 @@ mod tests {
             (major("15.18 (Debian 15.18-0+deb12u1)"), major("17beta1"), major("")),
             (Some(15), Some(17), None)
         );
+    }
+
+    #[test]
+    fn programs_are_found_once_and_not_behind_a_wrapper() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let path = dir.path().canonicalize().unwrap().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let (real, wrapped, linked, half) =
+            (folder("15"), folder("bin"), folder("alternatives"), folder("half"));
+        for program in CLIENT {
+            std::fs::write(real.join(program), "").unwrap();
+            std::fs::write(dir.path().join("pg_wrapper"), "").unwrap();
+            std::os::unix::fs::symlink("../pg_wrapper", wrapped.join(program)).unwrap();
+            std::os::unix::fs::symlink(real.join(program), linked.join(program)).unwrap();
+        }
+        std::fs::write(half.join("psql"), "").unwrap();
+        let all = [wrapped, linked, half, real.clone(), dir.path().join("none")];
+        assert_eq!(distinct(all.into_iter(), CLIENT), [real]);
     }
 
     #[tokio::test]
