@@ -12,6 +12,7 @@ pub mod component;
 pub mod fleet;
 pub mod program;
 pub mod site;
+pub mod small;
 pub mod synthetic;
 pub mod two;
 pub mod workspace;

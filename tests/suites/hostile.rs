@@ -2,11 +2,10 @@
 //! lost without being told, and nothing outside the store is touched.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::Command;
 
 use lakehold_sim::{Effect, IdentitySpec, Population, Shape, Sim, SimConfig};
 use lakehold_tests::program::{Program, Ran};
+use lakehold_tests::small::Small;
 use serde_json::Value;
 
 use super::usage::{error, fault, files};
@@ -318,32 +317,6 @@ fn gap(item: &Value) -> (&str, &str, &str) {
         item["name"].as_str().unwrap(),
         item["gaps"][0]["fault"]["code"].as_str().unwrap(),
     )
-}
-
-/// A file system of so many bytes; gone when dropped.
-struct Small(PathBuf);
-
-impl Small {
-    /// `None` where this process may mount nothing.
-    fn at(path: PathBuf, kilobytes: u32) -> Option<Self> {
-        std::fs::create_dir_all(&path).unwrap();
-        let size = format!("size={kilobytes}k");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "lakehold-test"]).arg(&path).output();
-        mounted.is_ok_and(|mounted| mounted.status.success()).then_some(Self(path))
-    }
-
-    fn grow(&self, kilobytes: u32) {
-        let size = format!("remount,size={kilobytes}k");
-        assert!(Command::new("mount").args(["-o", &size]).arg(&self.0).status().unwrap().success());
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // Lazily, since a process that is being killed may still hold it.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

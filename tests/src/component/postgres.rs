@@ -98,6 +98,13 @@ impl Postgres {
         }
     }
 
+    /// Puts a file that nobody else may read into its data.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        let path = self.server.dir.path().join("data").join(name);
+        std::fs::write(&path, bytes).unwrap();
+        give(&path, 0o600);
+    }
+
     /// Its address for `user`, who is asked for a password that is not in it.
     pub fn url(&self, user: &str) -> String {
         format!("postgresql://{user}@127.0.0.1:{}/postgres", self.port)
@@ -163,11 +170,16 @@ impl Postgres {
 }
 
 /// The server's user must come to its data.
-pub(super) fn open(folder: &Path) {
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+pub fn open(folder: &Path) {
+    give(folder, 0o755);
+}
+
+/// Gives something to the server's user.
+fn give(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     if is_root() {
         let mut command = Command::new("chown");
-        command.arg("postgres:").arg(folder);
+        command.arg("postgres:").arg(path);
         run(command);
     }
 }

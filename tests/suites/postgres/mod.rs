@@ -3,8 +3,11 @@
 mod alone;
 mod backup;
 mod diff;
+mod disk;
+mod fleet;
 mod private;
 mod program;
+mod reach;
 mod restore;
 mod trouble;
 

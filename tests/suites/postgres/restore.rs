@@ -16,14 +16,19 @@ pub(super) fn program(shop: &Postgres, dr: &Postgres) -> Program {
 
 fn program_at(shop: &str, dr: &str) -> Program {
     let program = Program::new(&[], "none");
+    reach(&program, &[("shop", &format!("url: '{shop}'")), ("dr", &format!("url: '{dr}'"))]);
+    program
+}
+
+/// Configures servers, each by how it is reached.
+pub(super) fn reach(program: &Program, servers: &[(&str, &str)]) {
     std::fs::write(program.path("password"), PASSWORD).unwrap();
     let password = program.path("password").display().to_string();
     let mut config = String::from("version: 1\nstore: store\nenvironments:\n");
-    for (name, url) in [("shop", shop), ("dr", dr)] {
-        config += &format!("  {name}:\n    postgres: {{url: '{url}', password: 'file:{password}'}}\n");
+    for (name, how) in servers {
+        config += &format!("  {name}:\n    postgres: {{{how}, password: 'file:{password}'}}\n");
     }
     program.configure(&config);
-    program
 }
 
 pub(super) async fn does(program: &Program, typed: &str) -> Ran {
@@ -202,7 +207,7 @@ async fn a_server_that_is_killed_amid_a_restore_keeps_one_whole_database() {
     // A server that was killed empties unlogged tables, whoever filled them.
     server.sql(
         "shop",
-        "create table noise as select i, gen_random_bytes(1000) from generate_series(1, 30000) i; \
+        "create table noise as select i, gen_random_bytes(1000) from generate_series(1, 10000) i; \
          alter table volatile_table set logged",
     );
     // A server whose commits do not wait loses the last ones, and this one as many as it can be told to.
