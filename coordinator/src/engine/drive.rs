@@ -23,7 +23,7 @@ use lakehold_proto::outcome::{Outcome, OutcomeId};
 use lakehold_proto::plan::Plan;
 use lakehold_proto::queue::{Consumer, Delivery, Message, QueueName, SharedQueue};
 use lakehold_proto::store::{Key, PatientStore, SharedStore, Store};
-use lakehold_proto::task::{Assignment, Batch, Epoch, IllegalStep, Report, Reported};
+use lakehold_proto::task::{Assignment, Batch, Epoch, IllegalStep, LEASE_SILENCE, Report, Reported};
 use lakehold_proto::telemetry::{Place, Placed as _, metrics};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -39,6 +39,8 @@ use crate::snapshot::read_at;
 const LISTING: Duration = Duration::from_secs(60);
 /// How often the leases of long tasks are looked at, and the display is fed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Nobody holds the lease of a long task for this long, before it is told: a lock that was lost with its server is back sooner.
+const QUIET: Duration = Duration::from_secs(20);
 /// Messages heard and not looked up yet: more wait in the queue.
 const HEARD: usize = 64;
 /// Reports of one message that are looked up at once.
@@ -450,15 +452,19 @@ impl Engine {
     }
 
     async fn watch_leases(&self, live: &mut BTreeMap<EnvName, Live>) -> Result<()> {
-        for Live { run, .. } in live.values_mut() {
+        for (environment, Live { run, silent, .. }) in live {
             for task in run.leases() {
-                match self.locks.held(&task.lock()).await {
-                    Ok(held) => run.lease(task, held, self.clock.tick()).map_err(bug)?,
-                    // Unknown is not silent: an epoch is not given up because the lock service is down.
-                    Err(fault) => {
-                        warn!(%fault, "cannot look at a lease");
-                        run.lease(task, true, self.clock.tick()).map_err(bug)?;
-                    }
+                // Unknown is not silent: an epoch is not given up because the lock service is down.
+                let held = self.locks.held(&task.lock()).await.unwrap_or_else(|fault| {
+                    warn!(%fault, "cannot look at a lease");
+                    true
+                });
+                let silence = run.lease(task, held, self.clock.tick()).map_err(bug)?;
+                if silence < QUIET {
+                    silent.remove(&task);
+                } else if silent.insert(task) {
+                    let after = (LEASE_SILENCE.saturating_sub(silence)).as_secs();
+                    warn!(%environment, task.id = %task, "a worker fell silent; others begin anew what it held in {after} s, unless it is back");
                 }
             }
         }
@@ -492,6 +498,8 @@ struct Live {
     wake: Option<Tick>,
     /// What long tasks were told to have ended.
     ended: HashSet<OutcomeId>,
+    /// Long tasks whose silence was told.
+    silent: HashSet<TaskId>,
     /// Something was heard since the last listing.
     heard: bool,
     /// Listings in a row before which nothing was heard.
@@ -545,7 +553,8 @@ enum Heard {
 
 impl Live {
     fn new(run: EnvRun, ledger: Ledger) -> Self {
-        Self { run, ledger, stirred: true, wake: None, ended: HashSet::new(), heard: false, quiet: 0 }
+        let (ended, silent) = (HashSet::new(), HashSet::new());
+        Self { run, ledger, stirred: true, wake: None, ended, silent, heard: false, quiet: 0 }
     }
 
     async fn learn(&mut self, outcome: Outcome, body: &[u8], now: Tick) -> Result<()> {

@@ -368,23 +368,26 @@ impl EnvRun {
         self.step(task, Event::Retry { attempt, not_before: now.plus(pause(attempt)) })
     }
 
-    /// Hears whether somebody holds the lease of a long task. After a silence all that was made under its epoch is void.
+    /// Hears whether somebody holds the lease of a long task, and tells for how long nobody has. After a silence all that was
+    /// made under its epoch is void.
     ///
     /// # Errors
     /// [`IllegalStep`] is a bug of ours.
-    pub fn lease(&mut self, task: TaskId, held: bool, now: Tick) -> Result<(), IllegalStep> {
+    pub fn lease(&mut self, task: TaskId, held: bool, now: Tick) -> Result<Duration, IllegalStep> {
         let Some(State::Started { epoch, seen }) = self.opened(task).map(|open| open.state) else {
-            return Ok(());
+            return Ok(Duration::ZERO);
         };
         if held {
-            return self.step(task, Event::Alive { at: now });
+            self.step(task, Event::Alive { at: now })?;
+            return Ok(Duration::ZERO);
         }
-        if now.since(seen) < LEASE_SILENCE {
-            return Ok(());
+        let silence = now.since(seen);
+        if silence >= LEASE_SILENCE {
+            self.void_below(task);
+            self.given_up.push(life(epoch));
+            self.step(task, Event::Silent { at: now })?;
         }
-        self.void_below(task);
-        self.given_up.push(life(epoch));
-        self.step(task, Event::Silent { at: now })
+        Ok(silence)
     }
 
     /// The deliveries of long tasks whose epochs were given up since this was last asked: should they live, they work for
