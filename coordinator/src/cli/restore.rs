@@ -13,7 +13,7 @@ use lakehold_proto::address::Address;
 use lakehold_proto::config::{Protection, parse_strictly};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind};
-use lakehold_proto::manifest::Manifest;
+use lakehold_proto::manifest::{Manifest, SnapshotState};
 use lakehold_proto::restore::{Crossing, Mapping};
 use lakehold_proto::store::{Key, identity};
 
@@ -320,9 +320,11 @@ async fn find_record(
     let mut undone = BTreeSet::new();
     for key in records(&*context.store, &Key::restores(environment)).await?.into_iter().rev() {
         let (record, _) = read_at(&*context.store, &key).await?;
-        // The latest is the latest that still stands.
+        // The latest is the latest that still stands, be it in part.
         if let Some(undoes) = record.restore.as_ref().and_then(|restored| restored.undoes) {
-            undone.insert(undoes);
+            if record.state == SnapshotState::Complete {
+                undone.insert(undoes);
+            }
             continue;
         }
         if id.is_none() && undone.contains(&record.snapshot) {

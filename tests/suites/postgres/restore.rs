@@ -194,6 +194,34 @@ async fn who_is_killed_at_any_step_is_followed_by_one_that_goes_on() {
     assert_eq!(digests(&server, "shop"), rows);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_replaced_has_its_name_back_from_nobody_but_what_replaced_it() {
+    let server = equipped().await;
+    let program = program(&server, &server);
+    let rows = digests(&server, "shop");
+    does(&program, "backup --env shop").await;
+    server.sql("shop", "update husband set age = 99");
+    let replaced = digests(&server, "shop");
+    does(&program, "restore shop --to shop --item database/shop --apply --yes").await;
+    program.variable("LAKEHOLD_KILL", "worker.half-swapped");
+    let typed = "restore undo shop --apply --yes";
+    let killed = program.start(typed).end().await;
+    assert_eq!(killed.code, None, "{killed:#?}");
+    assert_eq!(digests(&server, "shop"), rows);
+    program.without("LAKEHOLD_KILL");
+    server.sql("postgres", "alter database shop rename to mine");
+    server.sql("postgres", "create database shop");
+    let refused = program.start(&format!("{typed} --resume")).end().await;
+    assert_eq!(refused.code, Some(3), "{refused:#?}");
+    assert!(refused.out.contains("pg.other-database"), "{refused:#?}");
+    assert_eq!(databases(&server).len(), 4, "{:?}", databases(&server));
+    server.sql("postgres", "drop database shop");
+    server.sql("postgres", "alter database mine rename to shop");
+    does(&program, typed).await;
+    assert_eq!(digests(&server, "shop"), replaced);
+    assert_eq!(databases(&server), ["postgres", "shop"]);
+}
+
 /// How far a restore is when its server is killed, as that server tells; after them, it has just ended.
 const MOMENTS: [&str; 3] = [
     "select count(*) from pg_database where datname like 'shop_new_%'",

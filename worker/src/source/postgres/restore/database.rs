@@ -315,20 +315,24 @@ pub(super) async fn take_away(work: &Bringing, step: &Step) -> Done {
     let document = work.document(step).await?;
     let told = &document["told"];
     if let Some(id) = told["id"].as_str() {
-        // Only what the restore made.
-        match name_of(&mut session, id).await? {
-            Some(is) => drop_database(&mut session, &is).await?,
-            None if exists(&mut session, &name).await? && told["kept"].is_null() => {
-                let detail = format!("the database {name:?} is not the one that the restore made");
-                return Err(Fault::new(Class::Conflict, "pg.other-database", "take a database away", detail));
-            }
-            None => {}
+        let made = name_of(&mut session, id).await?;
+        let kept = match told["kept"].as_str() {
+            Some(kept) if exists(&mut session, kept).await? => Some(kept),
+            _ => None,
+        };
+        let is_anothers = made.as_ref() != Some(&name) && exists(&mut session, &name).await?;
+        // One of which nothing is left may have been taken away, and what it replaced given its name, by an attempt before.
+        if is_anothers && (kept.is_some() || made.is_none() && told["kept"].is_null()) {
+            let detail = format!("the database {name:?} is not the one that the restore made");
+            return Err(Fault::new(Class::Conflict, "pg.other-database", "take a database away", detail));
         }
-        if let Some(kept) = told["kept"].as_str()
-            && exists(&mut session, kept).await?
-            && !exists(&mut session, &name).await?
-        {
-            rename(&mut session, kept, &name).await?;
+        let aside = beside(&name, NEW, work.reader.run);
+        if let Some(kept) = kept {
+            swap(&mut session, &name, &aside, kept).await?;
+        }
+        // Only what the restore made.
+        if let Some(is) = name_of(&mut session, id).await? {
+            drop_database(&mut session, &is).await?;
         }
     } else {
         drop_database(&mut session, &name).await?;
@@ -365,35 +369,40 @@ impl Place {
 
     /// Puts the database that is called `is` into its place.
     async fn take(&self, session: &mut Session, is: &str) -> Result<()> {
-        for _ in 1..TRIES {
-            match self.swap(session, is).await {
-                Err(fault) if fault.code == "pg.in-use" => {}
-                done => return done,
-            }
+        let kept = self.kept();
+        if exists(session, &self.name).await? && exists(session, &kept).await? {
+            // It was moved aside already, and somebody made another since.
+            return Err(taken(&self.name));
         }
-        self.swap(session, is).await
+        swap(session, &self.name, &kept, is).await
     }
+}
 
-    /// Renames both in one transaction: whoever is killed, one of them has the name. New clients wait for the end of it, since a
-    /// rename locks its database.
-    async fn swap(&self, session: &mut Session, is: &str) -> Result<()> {
-        session.run("rollback; begin").await?;
-        if exists(session, &self.name).await? {
-            if exists(session, &self.kept()).await? {
-                // It was moved aside already, and somebody made another since.
-                return Err(taken(&self.name));
-            }
-            let names = format!("{}, {}", literal(&self.name), literal(is));
-            let end = format!(
-                "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname in ({names})"
-            );
-            session.run(&end).await?;
-            rename(session, &self.name, &self.kept()).await?;
-            killpoint("worker.half-swapped");
+/// Gives `name` to the database that is called `is`. Who has it is called `aside` from then on, and loses its clients.
+async fn swap(session: &mut Session, name: &str, aside: &str, is: &str) -> Result<()> {
+    for _ in 1..TRIES {
+        match swap_once(session, name, aside, is).await {
+            Err(fault) if fault.code == "pg.in-use" => {}
+            done => return done,
         }
-        rename(session, is, &self.name).await?;
-        session.run("commit").await
     }
+    swap_once(session, name, aside, is).await
+}
+
+/// Renames both in one transaction: whoever is killed, one of them has the name. New clients wait for the end of it, since a
+/// rename locks its database.
+async fn swap_once(session: &mut Session, name: &str, aside: &str, is: &str) -> Result<()> {
+    session.run("rollback; begin").await?;
+    let names = format!("{}, {}", literal(name), literal(is));
+    let end =
+        format!("select count(pg_terminate_backend(pid)) from pg_stat_activity where datname in ({names})");
+    session.run(&end).await?;
+    if exists(session, name).await? {
+        rename(session, name, aside).await?;
+        killpoint("worker.half-swapped");
+    }
+    rename(session, is, name).await?;
+    session.run("commit").await
 }
 
 async fn rename(session: &mut Session, from: &str, to: &str) -> Result<()> {
