@@ -15,6 +15,10 @@ use tokio::task::JoinHandle;
 /// database is dumped by several programs at once, and each has its own.
 const AT_ONCE: usize = 2;
 
+/// Bytes of memory that are kept for the next chunk: twice what one has on average. With a chunk of the largest size now and then,
+/// all would come to have room for it, four times as much, after some gigabytes.
+const ROOM: usize = 2 * 1024 * 1024;
+
 /// A chunk that was looked at.
 #[derive(Debug)]
 pub(super) enum Chunk {
@@ -67,8 +71,10 @@ impl Sealing {
     pub(super) async fn next(&mut self) -> Result<Option<Chunk>> {
         let Some(first) = self.under_way.pop_front() else { return Ok(None) };
         let ended = first.await;
-        let (sealed, room) =
+        let (sealed, mut room) =
             ended.map_err(|e| Fault::new(Class::Bug, "capture.thread", "seal a chunk", e))?;
+        room.clear();
+        room.shrink_to(ROOM);
         self.rooms.push(room);
         sealed.map(Some)
     }
