@@ -15,9 +15,9 @@ use tokio::task::JoinHandle;
 /// database is dumped by several programs at once, and each has its own.
 const AT_ONCE: usize = 2;
 
-/// Bytes of memory that are kept for the next chunk: twice what one has on average. With a chunk of the largest size now and then,
-/// all would come to have room for it, four times as much, after some gigabytes.
-const ROOM: usize = 2 * 1024 * 1024;
+/// Bytes of memory that are kept for the next chunk: what one has on average. With a chunk of the largest size now and then, all
+/// would come to have room for it, four times as much, after some gigabytes.
+const ROOM: usize = 1024 * 1024;
 
 /// A chunk that was looked at.
 #[derive(Debug)]
