@@ -175,6 +175,11 @@ impl Program {
         outcomes
     }
 
+    /// How many attempts have settled their tasks.
+    pub fn settled(&self) -> usize {
+        self.outcomes().iter().filter(|outcome| outcome.settles()).count()
+    }
+
     /// The manifests in the store, of all environments.
     pub fn manifests(&self) -> Vec<PathBuf> {
         let snapshots = folders(&self.path("store/snapshots"));

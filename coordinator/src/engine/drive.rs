@@ -463,7 +463,7 @@ impl Engine {
                 if silence < QUIET {
                     silent.remove(&task);
                 } else if silent.insert(task) {
-                    let after = (LEASE_SILENCE.saturating_sub(silence)).as_secs();
+                    let after = LEASE_SILENCE.saturating_sub(silence).as_secs();
                     warn!(%environment, task.id = %task, "a worker fell silent; others begin anew what it held in {after} s, unless it is back");
                 }
             }

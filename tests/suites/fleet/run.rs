@@ -6,6 +6,7 @@ use lakehold_sim::{Effect, Fault, Population, Sim, SimConfig, When};
 use lakehold_tests::component::ministack::Ministack;
 use lakehold_tests::component::rabbitmq::Rabbit;
 use lakehold_tests::component::redis::Redis;
+use lakehold_tests::fleet::root;
 use lakehold_tests::program::{Program, Running, until};
 
 const ITEMS: usize = 300;
@@ -43,14 +44,6 @@ impl Fleet {
         let fault = Fault { method, path, query, workspace, nth, times: 1, when: When::Before, effect };
         self.sim.add_fault(fault).unwrap();
     }
-
-    fn settled(&self) -> usize {
-        self.program.outcomes().iter().filter(|outcome| outcome.settles()).count()
-    }
-}
-
-fn root(ended: &serde_json::Value) -> String {
-    ended["content_root"].as_str().unwrap_or_else(|| panic!("nothing was committed: {ended:#}")).to_owned()
 }
 
 fn exports(sim: &Sim) -> u64 {
@@ -103,12 +96,12 @@ async fn whatever_is_killed_and_wiped_the_run_ends_as_if_nothing_had_happened() 
     first.says("serving").await;
     fleet.hang(JOBS, 1);
     let mut run = fleet.program.start("backup -o json --log info");
-    run.until("some outcomes", || fleet.settled() >= 4).await;
+    run.until("some outcomes", || fleet.program.settled() >= 4).await;
     // The worker that holds a task dies, and another takes over.
     let second = fleet.worker();
     first.kill();
-    let settled = fleet.settled();
-    run.until("the other worker's outcomes", || fleet.settled() > settled).await;
+    let settled = fleet.program.settled();
+    run.until("the other worker's outcomes", || fleet.program.settled() > settled).await;
     // Locks and budget are forgotten.
     fleet.redis.cli(&["FLUSHALL"]);
     fleet.hang(JOBS, 1);
@@ -133,7 +126,7 @@ async fn a_coordinator_that_is_killed_is_followed_by_another() {
     fleet.sim.reset_calls();
     fleet.hang(JOBS, 1);
     let mut run = fleet.program.start("backup");
-    run.until("some outcomes", || fleet.settled() >= 4).await;
+    run.until("some outcomes", || fleet.program.settled() >= 4).await;
     run.kill();
     // What was sent goes on without a coordinator, until only the task that hangs is left.
     until("the window to be worked off", || fleet.sim.faults_fired() == 1).await;
@@ -164,7 +157,7 @@ async fn a_service_coordinates_on_a_fleet() {
     worker.says("serving").await;
     fleet.hang(JOBS, 1);
     let mut left = fleet.program.start("backup");
-    left.until("some outcomes", || fleet.settled() >= 4).await;
+    left.until("some outcomes", || fleet.program.settled() >= 4).await;
     left.kill();
     fleet.sim.clear_faults();
     // Its lock ends by itself, and the service looks every minute: to ask for it is not needed, but quicker.

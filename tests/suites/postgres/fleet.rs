@@ -6,11 +6,12 @@ use lakehold_proto::ids::Kind;
 use lakehold_tests::component::postgres::Postgres;
 use lakehold_tests::component::rabbitmq::Rabbit;
 use lakehold_tests::component::redis::Redis;
+use lakehold_tests::fleet::root;
 use lakehold_tests::program::{Program, Running};
 use serde_json::Value;
 
 use super::digests;
-use super::restore::{databases, does, equipped, program};
+use super::restore::{does, equipped, program, unfinished};
 
 struct Scene {
     server: Postgres,
@@ -40,10 +41,6 @@ impl Scene {
         worker.says("serving").await;
         worker
     }
-
-    fn settled(&self) -> usize {
-        self.program.outcomes().iter().filter(|outcome| outcome.settles()).count()
-    }
 }
 
 /// Whether a worker has a session with the database, in which the snapshot is.
@@ -56,11 +53,6 @@ fn holds(worker: &Running) -> bool {
     })
 }
 
-fn root(ended: &Value) -> String {
-    let ended = &ended["environments"]["shop"];
-    ended["content_root"].as_str().unwrap_or_else(|| panic!("nothing was committed: {ended:#}")).to_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_share_a_database_and_one_that_dies_is_followed_by_another() {
     let scene = Scene::new().await;
@@ -68,6 +60,7 @@ async fn workers_share_a_database_and_one_that_dies_is_followed_by_another() {
     let rows = digests(server, "shop");
     let (first, second) = (scene.worker().await, scene.worker().await);
     let whole = does(program, "backup --env shop -o json").await.json();
+    let expected = root(&whole["environments"]["shop"]);
     let manifest: Value = serde_json::from_slice(&std::fs::read(&program.manifests()[0]).unwrap()).unwrap();
     let facts = &manifest["probe"]["facts"];
     assert!(facts["server_version"].is_string() && facts["one_worker"].is_null(), "{manifest:#}");
@@ -78,10 +71,10 @@ async fn workers_share_a_database_and_one_that_dies_is_followed_by_another() {
     // One that dumps tables from a snapshot that another holds.
     let mut workers = vec![first, second];
     for _ in 0..2 {
-        let before = scene.settled();
+        let before = program.settled();
         let mut run = program.start("backup --env shop -o json");
         let one_holds =
-            || scene.settled() > before + 1 && workers.iter().filter(|one| holds(one)).count() == 1;
+            || program.settled() > before + 1 && workers.iter().filter(|one| holds(one)).count() == 1;
         run.until("one to hold the snapshot", one_holds).await;
         workers.sort_by_key(holds);
         workers.remove(0).kill();
@@ -90,7 +83,7 @@ async fn workers_share_a_database_and_one_that_dies_is_followed_by_another() {
         workers.push(scene.worker().await);
         let ended = run.end().await;
         assert_eq!(ended.code, Some(0), "{ended:#?}");
-        assert_eq!(root(&ended.json()), root(&whole));
+        assert_eq!(root(&ended.json()["environments"]["shop"]), expected);
     }
 
     server.sql("shop", "update husband set age = 99");
@@ -102,6 +95,5 @@ async fn workers_share_a_database_and_one_that_dies_is_followed_by_another() {
     let ended = restoring.end().await;
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert_eq!(digests(server, "shop"), rows);
-    let left: Vec<_> = databases(server).into_iter().filter(|name| name.contains("_new_")).collect();
-    assert_eq!(left, [""; 0]);
+    assert_eq!(unfinished(server), [""; 0]);
 }

@@ -50,6 +50,11 @@ pub(super) fn databases(server: &Postgres) -> Vec<String> {
     names.lines().map(str::to_owned).collect()
 }
 
+/// Databases that a restore began to make and that did not get their names.
+pub(super) fn unfinished(server: &Postgres) -> Vec<String> {
+    databases(server).into_iter().filter(|name| name.contains("_new_")).collect()
+}
+
 /// A server with everything that is awkward, rights and properties of its own included.
 pub(super) async fn equipped() -> Postgres {
     let server = awkward().await;
@@ -168,8 +173,7 @@ async fn dies_at(server: &Postgres, program: &Program, point: &str) {
     assert_eq!(server.sql("shop", "select distinct age from husband"), "99", "{point}");
     program.without("LAKEHOLD_KILL");
     does(program, &format!("{typed} --resume")).await;
-    let left: Vec<_> = databases(server).into_iter().filter(|name| name.contains("_new_")).collect();
-    assert_eq!(left, [""; 0], "{point}");
+    assert_eq!(unfinished(server), [""; 0], "{point}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,8 +285,7 @@ async fn a_server_that_is_killed_amid_a_restore_keeps_one_whole_database() {
             "{moment:?}: {ended:#?}"
         );
         assert_eq!(about(&server, "shop"), properties, "{moment:?}");
-        let left: Vec<_> = databases(&server).into_iter().filter(|name| name.contains("_new_")).collect();
-        assert_eq!(left, [""; 0], "{moment:?}: {ended:#?}");
+        assert_eq!(unfinished(&server), [""; 0], "{moment:?}: {ended:#?}");
     }
 }
 

@@ -7,7 +7,7 @@ use fastcdc::v2020::{FastCDC, Normalization, get_gear_with_seed, select_masks};
 /// Bodies up to this size are one frame; larger ones are cut.
 const WHOLE: usize = 1024 * 1024;
 const CHUNK_MIN: usize = 256 * 1024;
-const CHUNK_AVERAGE: usize = 1024 * 1024;
+pub(super) const CHUNK_AVERAGE: usize = 1024 * 1024;
 const CHUNK_MAX: usize = 4 * 1024 * 1024;
 
 /// The chunks of a whole body; an empty body is one empty chunk.

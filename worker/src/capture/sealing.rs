@@ -11,13 +11,15 @@ use lakehold_proto::format::{Frame, FrameSealer, SealedFrame};
 use lakehold_proto::ids::Hash;
 use tokio::task::JoinHandle;
 
+use super::chunks::CHUNK_AVERAGE;
+
 /// Chunks of one body under way: while one is sealed another waits, so that no thread stands still until the next is read. A
 /// database is dumped by several programs at once, and each has its own.
 const AT_ONCE: usize = 2;
 
 /// Bytes of memory that are kept for the next chunk: what one has on average. With a chunk of the largest size now and then, all
 /// would come to have room for it, four times as much, after some gigabytes.
-const ROOM: usize = 1024 * 1024;
+const ROOM: usize = CHUNK_AVERAGE;
 
 /// A chunk that was looked at.
 #[derive(Debug)]

@@ -173,8 +173,11 @@ fn distinct(folders: impl Iterator<Item = PathBuf>, programs: &[&str]) -> Vec<Pa
             let is = folder.join(program).canonicalize().ok()?;
             (is.is_file() && is.file_name() == Some(OsStr::new(program))).then_some(is)
         };
-        let all: Option<Vec<_>> = programs.iter().map(is_here).collect();
-        let Some(is) = all.and_then(|all| Some(all.first()?.parent()?.to_owned())) else { continue };
+        let Some(all) = programs.iter().map(is_here).collect::<Option<Vec<_>>>() else { continue };
+        // Links in one folder may lead to several: then only the links are all in one place.
+        let mut folders: Vec<_> = all.iter().filter_map(|program| program.parent()).collect();
+        folders.dedup();
+        let is = if let [one] = folders[..] { one.to_owned() } else { folder };
         if !found.contains(&is) {
             found.push(is);
         }
@@ -234,8 +237,11 @@ mod tests {
             std::os::unix::fs::symlink(real.join(program), linked.join(program)).unwrap();
         }
         std::fs::write(half.join("psql"), "").unwrap();
-        let all = [wrapped, linked, half, real.clone(), dir.path().join("none")];
-        assert_eq!(distinct(all.into_iter(), CLIENT), [real]);
+        let mixed = folder("mixed");
+        std::os::unix::fs::symlink(real.join("pg_dump"), mixed.join("pg_dump")).unwrap();
+        std::os::unix::fs::symlink(half.join("psql"), mixed.join("psql")).unwrap();
+        let all = [wrapped, linked, half, real.clone(), mixed.clone(), dir.path().join("none")];
+        assert_eq!(distinct(all.into_iter(), CLIENT), [real, mixed]);
     }
 
     #[tokio::test]
