@@ -16,7 +16,7 @@ use crate::program::until;
 
 /// Not the scripts in /usr/sbin, which change to the system's own user and directory.
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A broker; user and password are `guest`.
@@ -76,7 +76,9 @@ impl Rabbit {
         });
         let at = home.clone();
         let server = Component::start("rabbitmq-server", dir, move || program(&at, ports, "rabbitmq-server"));
-        Self { server, _names: names, home, certificates, ports, http: reqwest::Client::new() }
+        // A port that somebody else took in the meantime may belong to a server that never answers.
+        let http = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
+        Self { server, _names: names, home, certificates, ports, http }
     }
 
     /// The URL of the plain port.

@@ -123,6 +123,40 @@ async fn keeps_the_promises_of_the_port() {
     settle_all(&queue, &name, bodies).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_settles_while_a_connection_ends_gets_an_answer() {
+    const HELD: usize = 300;
+    let rabbit = Rabbit::start().await;
+    let name = pool("ending");
+    // The library may lose what it is asked between the end of a connection and the end of its last channel, so that there
+    // are many of both.
+    for _ in 0..4 {
+        let queue = connect(rabbit.url()).await;
+        let sends = (0..HELD).map(|n| queue.publish(&name, text(format!("{n}"))));
+        futures::future::try_join_all(sends).await.unwrap();
+        let mut held = Vec::new();
+        for _ in 0..HELD {
+            let mut consumer = queue.consume(&name, 1).await.unwrap();
+            let delivery = next(&mut consumer).await;
+            held.push((consumer, delivery));
+        }
+        let settling = tokio::spawn(async move {
+            let mut settling = Vec::new();
+            for (consumer, delivery) in held {
+                settling.push(tokio::spawn(async move { (delivery.acknowledge().await, consumer) }));
+                tokio::task::yield_now().await;
+            }
+            settling
+        });
+        queue.close().await;
+        for settled in settling.await.unwrap() {
+            if let (Err(fault), _) = settled.await.unwrap() {
+                assert_eq!(fault.code, "queue.unsettled", "{fault}");
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_broker_loses_nothing_it_confirmed() {
     let mut rabbit = Rabbit::start().await;

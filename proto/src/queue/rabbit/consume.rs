@@ -6,8 +6,13 @@
 //!
 //! Channels are closed by us and in order (cancel, settle, close), not by the library when it drops them: it would do so in
 //! tasks that race, and an answer that finds its channel gone ends the whole connection.
+//!
+//! What is asked of the library in the instant in which it ends a connection may never be answered: nobody reads from its
+//! inbox any more, and the inbox keeps what came too late. So whoever waits for it looks at the channel, too.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -23,7 +28,11 @@ use super::super::{Consumer, Delivery, Message, QueueName};
 use super::faults::{self, reply};
 use super::link::Site;
 use super::message;
+use crate::clock::SharedClock;
 use crate::fault::{Class, Fault, Result};
+
+/// How often who waits for the library looks whether there still is a channel.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why there is no subscription.
 pub(super) enum NoConsumer {
@@ -51,7 +60,8 @@ pub(super) async fn subscribe(
     };
     // First, since what declares wants a channel too.
     let channel = connection.create_channel().await.map_err(fault)?;
-    let slot = Arc::new(Slot { channel, runtime: Handle::current(), cancelling: Arc::default() });
+    let (runtime, clock) = (Handle::current(), site.clock.clone());
+    let slot = Arc::new(Slot { channel, runtime, clock, cancelling: Arc::default() });
     site.declared.ensure(connection, queue).await.map_err(NoConsumer::Fault)?;
     // 0 would mean as many as there are.
     let prefetch = u16::try_from(unsettled.max(1)).unwrap_or(u16::MAX);
@@ -69,9 +79,38 @@ pub(super) async fn subscribe(
 struct Slot {
     channel: Channel,
     runtime: Handle,
+    clock: SharedClock,
     /// Held while the consumer is being cancelled. To settle waits for that, or the broker would send the next message to a
     /// consumer that nobody reads from any more, and count a return when the channel ends.
     cancelling: Arc<RwLock<()>>,
+}
+
+impl Slot {
+    /// What `call` answers; `None` when the channel is gone and it does not.
+    async fn answer<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        answer(|| self.clock.sleep(LOOK), || self.channel.status().connected(), call).await
+    }
+}
+
+async fn answer<T, P: Future<Output = ()>>(
+    pause: impl Fn() -> P,
+    connected: impl Fn() -> bool,
+    call: impl Future<Output = T>,
+) -> Option<T> {
+    let mut call = pin!(call);
+    let mut gone = false;
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut call => return Some(answer),
+            () = pause() => {}
+        }
+        // Once may be just before it is told.
+        if gone && !connected() {
+            return None;
+        }
+        gone = !connected();
+    }
 }
 
 impl Drop for Slot {
@@ -94,14 +133,13 @@ pub(super) struct RabbitConsumer {
 #[async_trait]
 impl Consumer for RabbitConsumer {
     async fn next(&mut self) -> Result<Option<Box<dyn Delivery>>> {
-        let next = match &mut self.stream {
-            Some(stream) => stream.next().await,
-            None => None,
-        };
-        if !matches!(next, Some(Ok(_))) && self.site.is_closed() {
+        let Some(stream) = &mut self.stream else { return Ok(None) };
+        let next = self.slot.answer(stream.next()).await;
+        if !matches!(next, Some(Some(Ok(_)))) && self.site.is_closed() {
             return Ok(None);
         }
         let context = || format!("consume {:?}", self.queue);
+        let Some(next) = next else { return Err(faults::lost(context(), "its channel is gone")) };
         match next {
             Some(Ok(delivery)) => {
                 let returns = message::returns(&delivery.properties);
@@ -134,7 +172,7 @@ impl Drop for RabbitConsumer {
         let cancelling = Arc::clone(&slot.cancelling).try_write_owned();
         self.slot.runtime.spawn(async move {
             let _cancelling = cancelling;
-            slot.channel.basic_cancel(stream.tag(), BasicCancelOptions::default()).await.ok();
+            slot.answer(slot.channel.basic_cancel(stream.tag(), BasicCancelOptions::default())).await;
             drop(stream);
         });
     }
@@ -162,10 +200,11 @@ impl RabbitDelivery {
             Err(Fault::new(Class::Unavailable, "queue.unsettled", context, detail))
         };
         let _not_while = self.slot.cancelling.read().await;
-        match settle(acker).await {
-            Ok(true) => Ok(()),
-            Ok(false) => unsettled(&"settled by the end of it"),
-            Err(e) => unsettled(&e),
+        match self.slot.answer(settle(acker)).await {
+            Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => unsettled(&"settled by the end of it"),
+            Some(Err(e)) => unsettled(&e),
+            None => unsettled(&"it ended before this was written"),
         }
     }
 }
@@ -196,11 +235,36 @@ impl Drop for RabbitDelivery {
         self.slot.runtime.spawn(async move {
             let _not_while = slot.cancelling.read().await;
             // An error means that the channel is gone, and the message back in its queue.
-            acker.nack(returned()).await.ok();
+            slot.answer(acker.nack(returned())).await;
         });
     }
 }
 
 fn returned() -> BasicNackOptions {
     BasicNackOptions { requeue: true, ..BasicNackOptions::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_never_told_looks_for_himself() {
+        let pause = tokio::task::yield_now;
+        assert_eq!(answer(pause, || false, pending::<()>()).await, None);
+        // While there is a channel there is an answer to come.
+        let looks = Cell::new(0);
+        let connected = || looks.replace(looks.get() + 1) < 100;
+        assert_eq!(answer(pause, connected, pending::<()>()).await, None);
+        assert!(looks.get() > 100);
+        // And it may come just after the channel went.
+        let told = async {
+            pause().await;
+            1
+        };
+        assert_eq!(answer(pause, || false, told).await, Some(1));
+    }
 }
