@@ -82,6 +82,12 @@ impl Scene {
         assert_eq!(databases(&self.server), ["postgres", "shop"]);
     }
 
+    fn has_our_version(&self, report: &Value) -> bool {
+        let ours = self.server.sql("postgres", "show server_version");
+        let number = |version: &str| version.split(' ').next().unwrap().to_owned();
+        number(report["private"]["version"].as_str().unwrap()) == number(&ours)
+    }
+
     fn guard(&self) -> u32 {
         let guards = running(&["guard", "--leash", self.place.path().to_str().unwrap()]);
         assert_eq!(guards.len(), 1, "{guards:?}");
@@ -117,7 +123,7 @@ async fn a_drill_on_a_server_of_its_own_proves_roles_too() {
         (&0.into(), &0.into(), &0.into(), &true.into()),
         "{report:#}"
     );
-    assert!(report["private"]["version"].as_str().unwrap().starts_with("15"), "{report:#}");
+    assert!(scene.has_our_version(&report), "{report:#}");
     assert_eq!(report["sandbox"], "private");
     let untried = report["private"]["untried"].as_array().unwrap();
     assert!(untried.len() == 1 && untried[0].as_str().unwrap().starts_with("1 tablespace"), "{report:#}");
@@ -197,7 +203,7 @@ async fn a_command_on_a_server_of_its_own_ends_with_its_own_code() {
     assert_eq!(ran.code, Some(7), "{ran:#?}");
     let report = ran.json();
     assert!(report["changes"].to_string().contains("nick"), "{report:#}");
-    assert!(report["private"]["version"].as_str().unwrap().starts_with("15"), "{report:#}");
+    assert!(scene.has_our_version(&report), "{report:#}");
     assert_eq!((&report["exit_code"], &report["left_behind"]), (&7.into(), &Value::Null), "{report:#}");
     assert!(!scene.is_anything_left());
     let which = scene.program.run("sandbox shop --private -- true").await;

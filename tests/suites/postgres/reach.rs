@@ -50,7 +50,7 @@ async fn a_server_on_a_network_is_verified_or_nobody_talks_to_it() {
         (called("workspace.example", "other-ca.pem", &certificates), "certificate verify failed"),
         (called("elsewhere.example", "ca.pem", &certificates), "does not match host name"),
         (format!("{known}&sslmode=require"), "sslmode=verify-full"),
-        ("host=127.0.0.1&sslmode=disable".into(), "no encryption"),
+        ("host=127.0.0.1&sslmode=disable".into(), "no pg_hba.conf entry"),
     ] {
         reach(&program, &[("shop", &at(&parameters))]);
         let ran = program.start("backup --env shop").end().await;

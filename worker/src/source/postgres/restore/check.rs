@@ -43,14 +43,18 @@ pub(super) async fn check(programs: &Programs, database: &str, wanted: &Value) -
         .hint(format!("look at it: it is the database {database:?}; nothing else was changed")))
 }
 
+/// Whether the server can read all of a database: what `pg_amcheck` asks it to came with 14.
+/// Source: <https://www.postgresql.org/docs/14/release-14.html>.
+const CAN_READ_ALL: &str = "select name::text from pg_available_extensions where name = 'amcheck' \
+    and current_setting('server_version_num')::int >= 140000";
+
 /// Reads all of a database's tables and indexes, where the server can: whether it did.
 ///
 /// # Errors
 /// `Conflict` (`pg.corrupted`) with what is damaged.
 pub(super) async fn read_all(programs: &Programs, database: &str, jobs: usize) -> Result<bool> {
     let mut session = Session::open(programs, Some(database)).await?;
-    let there: Vec<Value> =
-        session.rows("select name::text from pg_available_extensions where name = 'amcheck'").await?;
+    let there: Vec<Value> = session.rows(CAN_READ_ALL).await?;
     session.close().await?;
     let jobs = format!("--jobs={jobs}");
     let arguments = ["--install-missing", "--heapallindexed", &jobs];
