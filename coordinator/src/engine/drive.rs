@@ -623,3 +623,50 @@ fn stopped(plan: &Plan) -> Fault {
     )
     .hint("nothing is lost: run the same command with --resume to go on where it stopped")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+    use lakehold_proto::clock::SystemClock;
+    use lakehold_proto::locks::MemoryLocks;
+    use lakehold_proto::queue::Queue;
+    use lakehold_proto::store::DirectoryStore;
+
+    use super::*;
+
+    /// Takes no message the first time.
+    #[derive(Debug, Default)]
+    struct Reluctant(AtomicU32);
+
+    #[async_trait]
+    impl Queue for Reluctant {
+        async fn publish(&self, _: &QueueName, _: Message) -> Result<()> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(Fault::new(Class::Unavailable, "queue.refused", "publish", "it is full")),
+                _ => Ok(()),
+            }
+        }
+
+        async fn consume(&self, _: &QueueName, _: usize) -> Result<Box<dyn Consumer>> {
+            Err(Fault::new(Class::Denied, "queue.denied", "consume", "nobody may"))
+        }
+    }
+
+    /// A reminder would send it too, much later.
+    #[tokio::test]
+    async fn what_the_queue_did_not_take_is_sent_again() {
+        let (dir, clock, queue) =
+            (tempfile::tempdir().unwrap(), SystemClock::shared(), Arc::new(Reluctant::default()));
+        let engine = Engine {
+            store: Arc::new(DirectoryStore::new(dir.path())),
+            queue: queue.clone(),
+            locks: Arc::new(MemoryLocks::new(clock.clone())),
+            clock,
+            sizes: Sizes::default(),
+        };
+        engine.send(QueueName::tasks("default"), Message::default()).await.unwrap();
+        assert_eq!(queue.0.load(Ordering::Relaxed), 2);
+    }
+}

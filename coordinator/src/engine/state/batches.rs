@@ -62,3 +62,25 @@ impl Batches {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_through_when_it_is_full_and_all_of_it_is_settled() {
+        let mut batches = Batches::of(Nonce::numbered(1), 2);
+        let first = batches.send();
+        assert_eq!(batches.send(), first);
+        batches.settle(&[first]);
+        let second = batches.send();
+        assert_ne!(second, first);
+        assert!(batches.through.is_empty(), "one of the first may still be worked on");
+        batches.settle(&[first, second]);
+        assert_eq!(batches.through, [first], "the second may still fill");
+        assert_eq!(batches.send(), second);
+        batches.send();
+        batches.settle(&[second]);
+        assert_eq!((batches.through, batches.open.len()), (vec![first, second], 1));
+    }
+}
