@@ -11,6 +11,7 @@ use lakehold_proto::ids::Kind;
 use lakehold_proto::task::{Bucket, Shard, TaskSpec};
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::catalog::{
     DATABASES, Database, Digest, MIGRATION_TABLES, PROPERTIES, Properties, REFERENCES, Reference, SEQUENCES,
@@ -54,6 +55,8 @@ struct Found {
     properties: Properties,
     migrations: Vec<serde_json::Value>,
     references: Vec<Reference>,
+    /// What the database lacks that a person must know of.
+    lacks: Vec<String>,
 }
 
 /// What one task dumps.
@@ -73,20 +76,26 @@ pub(super) async fn capture(work: &Work, capture: &mut Capture, scope: &str) -> 
         Err(fault) => return not_held(work, capture, &database, fault).await,
     };
     let within = Within::of(database, &held.snapshot);
-    let found = look(work, capture, &mut held, &within.database).await?;
-    if work.wants(DATABASE) {
-        add_database(work, capture, &mut held, &within, &found).await?;
-    }
+    let mut found = look(work, capture, &mut held, &within.database).await?;
     let loose = loose_of(work, &within.database, &found);
-    let groups = groups(&within.database, found.tables);
+    let groups = groups(&within.database, std::mem::take(&mut found.tables));
     let facts = &capture.plan().probe.facts;
-    if facts.contains_key(FACT_ONE_WORKER) || groups.len() + usize::from(!loose.is_empty()) < 2 {
+    let is_alone = facts.contains_key(FACT_ONE_WORKER) || groups.len() + usize::from(!loose.is_empty()) < 2;
+    // Before the others, who may take all there are for long.
+    let permit = if work.wants(DATABASE) { Some(work.permit().await?) } else { None };
+    if !is_alone {
+        hand_out(capture, &within, &groups, &loose).await?;
+    }
+    // The schema, while others dump rows already.
+    if let Some(permit) = permit {
+        add_database(work, capture, &mut held, &within, &found, permit).await?;
+    }
+    if is_alone {
         for group in &groups {
             rows::dump(work, capture, &within, &group.tables).await?;
         }
         loose::dump(work, capture, &within, &loose).await?;
     } else {
-        hand_out(capture, &within, &groups, &loose).await?;
         tokio::select! {
             ended = capture.until_ended(AT_MOST) => ended?,
             lost = held.until_lost(work.is_last()) => return Err(lost),
@@ -170,7 +179,7 @@ async fn look(work: &Work, capture: &mut Capture, held: &mut Held, database: &st
             tables.push(table);
         }
     }
-    Ok(Found {
+    let mut found = Found {
         tables,
         others,
         hidden,
@@ -179,7 +188,10 @@ async fn look(work: &Work, capture: &mut Capture, held: &mut Held, database: &st
         properties: session.row(PROPERTIES).await?,
         migrations,
         references: session.rows(REFERENCES).await?,
-    })
+        lacks: Vec::new(),
+    };
+    found.lacks = lacks(work, database, &found);
+    Ok(found)
 }
 
 /// The right that is missing to read a table, if one is.
@@ -207,13 +219,17 @@ fn unreadable(table: &Table, is_standby: bool) -> Option<Fault> {
 }
 
 /// The archive of the schema. What we may not look at is not in it.
-async fn archive(work: &Work, within: &Within, hidden: &[Table]) -> Result<Body> {
+async fn archive(
+    work: &Work,
+    within: &Within,
+    hidden: &[Table],
+    permit: OwnedSemaphorePermit,
+) -> Result<Body> {
     let mut arguments = within.arguments().to_vec();
     arguments.push("-s".to_owned());
     for table in hidden {
         arguments.push(format!("-T{}.{}", identifier(&table.schema), identifier(&table.name)));
     }
-    let permit = work.permit().await?;
     let dumped = async {
         let mut dump = Dump::begin(&work.programs, &within.database, &arguments, permit).await?;
         if dump.block().await?.is_some() {
@@ -237,6 +253,7 @@ async fn add_database(
     held: &mut Held,
     within: &Within,
     found: &Found,
+    permit: OwnedSemaphorePermit,
 ) -> Result<()> {
     let name = join(&[&within.database]);
     let names = |tables: &Vec<Table>| {
@@ -276,10 +293,10 @@ async fn add_database(
             draft.part(Role::Object, document::body(&document)).degraded(reason)
         }
     };
-    for reason in lacks(work, within, found) {
+    for reason in &found.lacks {
         draft = draft.degraded(reason);
     }
-    let draft = match archive(work, within, &found.hidden).await {
+    let draft = match archive(work, within, &found.hidden, permit).await {
         Ok(archive) => draft.part_as(Role::Content, document::HEAD, archive),
         Err(fault) if work.attempt == 1 => return Err(fault),
         Err(fault) => {
@@ -290,8 +307,8 @@ async fn add_database(
     capture.add(&Kind::of(DATABASE), draft).await
 }
 
-/// What the database lacks that a person must know of.
-fn lacks(work: &Work, within: &Within, found: &Found) -> Vec<String> {
+/// See [`Found::lacks`].
+fn lacks(work: &Work, database: &str, found: &Found) -> Vec<String> {
     let mut lacks = Vec::new();
     for table in &found.hidden {
         let name = join(&[&table.schema, &table.name]);
@@ -308,7 +325,7 @@ fn lacks(work: &Work, within: &Within, found: &Found) -> Vec<String> {
     }
     let is_alone = matches!(&work.settings.databases, Databases::Named(names) if names.len() == 1);
     for pattern in &work.settings.without_rows {
-        let is_ours = is_alone || (pattern.is_of_a_database() && pattern.may_mean(&within.database));
+        let is_ours = is_alone || (pattern.is_of_a_database() && pattern.may_mean(database));
         if is_ours && !found.without_rows.contains_key(&pattern.typed) {
             lacks.push(format!("`exclude_table_data` {} fits no table", pattern.typed));
         }
