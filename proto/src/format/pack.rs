@@ -101,6 +101,13 @@ pub struct SealedFrame {
     pub sha256: Hash,
 }
 
+impl SealedFrame {
+    /// Its memory, for the next.
+    pub fn into_room(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
 /// Seals frames one after the other in the same memory: what the compressor needs is as much as a frame.
 pub struct FrameSealer(zstd::bulk::Compressor<'static>);
 
@@ -113,11 +120,11 @@ impl FrameSealer {
         zstd::bulk::Compressor::new(ZSTD_LEVEL).map(Self).map_err(|e| damaged("compress a frame", e))
     }
 
-    /// Seals `plain`, whose hash is known.
+    /// Seals `plain`, whose hash is known, in the memory of `room`.
     ///
     /// # Errors
     /// `Integrity` when it is larger than [`MAX_FRAME`].
-    pub fn seal(&mut self, plain: &[u8], sha256: Hash) -> Result<SealedFrame> {
+    pub fn seal(&mut self, plain: &[u8], sha256: Hash, room: Vec<u8>) -> Result<SealedFrame> {
         let size = plain.len() as u64;
         if size > MAX_FRAME {
             return Err(damaged(
@@ -125,7 +132,10 @@ impl FrameSealer {
                 format!("{size} bytes do not fit into a frame of {MAX_FRAME}"),
             ));
         }
-        let bytes = self.0.compress(plain).map_err(|e| damaged("compress a frame", e))?;
+        let mut bytes = room;
+        bytes.clear();
+        bytes.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        self.0.compress_to_buffer(plain, &mut bytes).map_err(|e| damaged("compress a frame", e))?;
         Ok(SealedFrame { bytes, size, sha256 })
     }
 }
@@ -145,12 +155,13 @@ pub struct PackBuilder {
 impl PackBuilder {
     /// An empty pack.
     pub fn new() -> Self {
-        Self::with_room(0)
+        Self::within(Vec::new())
     }
 
-    /// An empty pack with room for `room` bytes, which costs memory only as it fills; growing bit by bit costs twice that.
-    pub fn with_room(room: usize) -> Self {
-        let mut bytes = Vec::with_capacity(PACK_MAGIC.len() + room);
+    /// An empty pack in the memory of `room`.
+    pub fn within(room: Vec<u8>) -> Self {
+        let mut bytes = room;
+        bytes.clear();
         bytes.extend_from_slice(PACK_MAGIC);
         Self { bytes }
     }
@@ -160,15 +171,7 @@ impl PackBuilder {
     /// # Errors
     /// As [`FrameSealer::seal`].
     pub fn add(&mut self, pack: u32, plain: &[u8]) -> Result<Frame> {
-        self.add_hashed(pack, plain, Hash::of(plain))
-    }
-
-    /// The same, where the hash of `plain` is known.
-    ///
-    /// # Errors
-    /// As [`FrameSealer::seal`].
-    pub fn add_hashed(&mut self, pack: u32, plain: &[u8], sha256: Hash) -> Result<Frame> {
-        Ok(self.put(pack, &FrameSealer::new()?.seal(plain, sha256)?))
+        Ok(self.put(pack, &FrameSealer::new()?.seal(plain, Hash::of(plain), Vec::new())?))
     }
 
     /// Puts what was sealed elsewhere behind the last frame.

@@ -74,17 +74,38 @@ impl Chunker {
         for (until, mask) in [(CHUNK_AVERAGE, self.masks.0), (CHUNK_MAX, self.masks.1)] {
             let until = until.min(end);
             let unseen = self.held.get(self.seen..until).unwrap_or_default();
-            for (at, &byte) in unseen.iter().enumerate() {
-                hash = (hash << 1).wrapping_add(gear[usize::from(byte)]);
-                if hash & mask == 0 {
-                    return Some(self.seen + at);
-                }
+            if let Some(at) = roll(&mut hash, unseen, gear, mask) {
+                return Some(self.seen + at);
             }
             self.seen = self.seen.max(until);
         }
         self.hash = hash;
         (self.held.len() >= CHUNK_MAX).then_some(CHUNK_MAX)
     }
+}
+
+/// Rolls over `bytes`, to the first with which the hash says "cut". Four at a time, whose share is summed up beside the hash:
+/// it waits for what came before once instead of four times, and that was half of all the time it takes.
+fn roll(hash: &mut u64, bytes: &[u8], gear: &[u64; 256], mask: u64) -> Option<usize> {
+    let (fours, rest) = bytes.as_chunks::<4>();
+    for (n, four) in fours.iter().enumerate() {
+        let [a, b, c, d] = four.map(|byte| gear[usize::from(byte)]);
+        let ab = (a << 1).wrapping_add(b);
+        let first = (*hash << 1).wrapping_add(a);
+        let second = (*hash << 2).wrapping_add(ab);
+        let third = (second << 1).wrapping_add(c);
+        *hash = (*hash << 4).wrapping_add(ab << 2).wrapping_add(c << 1).wrapping_add(d);
+        if let Some(at) = [first, second, third, *hash].iter().position(|hash| hash & mask == 0) {
+            return Some(4 * n + at);
+        }
+    }
+    for (at, &byte) in rest.iter().enumerate() {
+        *hash = (*hash << 1).wrapping_add(gear[usize::from(byte)]);
+        if *hash & mask == 0 {
+            return Some(bytes.len() - rest.len() + at);
+        }
+    }
+    None
 }
 
 #[cfg(test)]

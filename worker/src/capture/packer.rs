@@ -17,15 +17,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::Meter;
 use super::chunks::{Chunker, chunks};
-use super::sealing::{Chunk, Sealing};
+use super::sealing::{Chunk, Sealing, seal};
 
 /// A pack is uploaded when it has reached this size. It bounds what a slot holds in memory; a bucket still sees few writes.
 const PACK_FULL: usize = 768 * 1024;
 /// The same for chunks of large bodies, of which one may be as large: there are few such bodies at once, and the store would
 /// flush a file for each one or two.
 const PACK_OF_CHUNKS: usize = 2 * 1024 * 1024;
-/// Most frames are far smaller than this: what the last one adds to a full pack.
-const LAST_FRAME: usize = 256 * 1024;
 
 /// A part of the base snapshot, with the index that knows its packs.
 pub(super) type Known = (Arc<Index>, Part);
@@ -37,6 +35,9 @@ pub(super) struct Packer {
     packs: Vec<Option<PackRef>>,
     numbers: HashMap<PackRef, u32>,
     open: Option<(u32, PackBuilder)>,
+    /// Memory of the pack before, and of the frame before.
+    room: Vec<u8>,
+    spare: Vec<u8>,
     /// Bodies sealed by this task, so that equal ones are stored once.
     sealed: HashMap<Hash, Frame>,
     bytes_stored: u64,
@@ -52,6 +53,8 @@ impl Packer {
             packs: Vec::new(),
             numbers: HashMap::new(),
             open: None,
+            room: Vec::new(),
+            spare: Vec::new(),
             sealed: HashMap::new(),
             bytes_stored: 0,
             bytes_reused: 0,
@@ -133,7 +136,8 @@ impl Packer {
             chunker.push(&bytes);
             while let Some(chunk) = chunker.next(|| sealing.room()) {
                 if let Some(sealed) = sealing.put(chunk).await? {
-                    frames.push(self.take_in(sealed, known).await?);
+                    frames.push(self.take_in(&sealed, known).await?);
+                    sealing.done(sealed);
                 }
             }
         }
@@ -144,10 +148,10 @@ impl Packer {
         } else if !last.is_empty()
             && let Some(sealed) = sealing.put(last).await?
         {
-            frames.push(self.take_in(sealed, known).await?);
+            frames.push(self.take_in(&sealed, known).await?);
         }
         while let Some(sealed) = sealing.next().await? {
-            frames.push(self.take_in(sealed, known).await?);
+            frames.push(self.take_in(&sealed, known).await?);
         }
         Ok(Ok(Part { role, size, sha256, canonical: None, format, frames }))
     }
@@ -162,18 +166,20 @@ impl Packer {
         if let Some(frame) = self.sealed_before(sha256) {
             return Ok(frame);
         }
+        let sealed = seal(chunk, sha256, std::mem::take(&mut self.spare))?;
         let (number, pack) = self.open();
-        let frame = pack.add_hashed(number, chunk, sha256)?;
+        let frame = pack.put(number, &sealed);
+        self.spare = sealed.into_room();
         self.added(frame, PACK_FULL).await
     }
 
     /// Takes in what was sealed on another thread.
-    async fn take_in(&mut self, chunk: Chunk, known: Option<&Known>) -> Result<Frame> {
+    async fn take_in(&mut self, chunk: &Chunk, known: Option<&Known>) -> Result<Frame> {
         let sealed = match (chunk, known) {
             (Chunk::New(sealed), _) => sealed,
             (Chunk::Known(frame), Some((index, _))) => {
                 self.bytes_reused += frame.size;
-                return self.take_over_frame(index, &frame);
+                return self.take_over_frame(index, frame);
             }
             (Chunk::Known(_), None) => {
                 return Err(Fault::new(
@@ -188,7 +194,7 @@ impl Packer {
             return Ok(frame);
         }
         let (number, pack) = self.open();
-        let frame = pack.put(number, &sealed);
+        let frame = pack.put(number, sealed);
         self.added(frame, PACK_OF_CHUNKS).await
     }
 
@@ -201,7 +207,7 @@ impl Packer {
     fn open(&mut self) -> (u32, &mut PackBuilder) {
         let (number, pack) = self.open.get_or_insert_with(|| {
             self.packs.push(None);
-            (self.packs.len() as u32 - 1, PackBuilder::with_room(PACK_FULL + LAST_FRAME))
+            (self.packs.len() as u32 - 1, PackBuilder::within(std::mem::take(&mut self.room)))
         });
         (*number, pack)
     }
@@ -237,6 +243,10 @@ impl Packer {
         }
         killpoint("worker.after-pack");
         self.packs[number as usize] = Some(PackRef::plain(sealed.hash));
+        // Unless the store still has it in hand.
+        if sealed.bytes.is_unique() {
+            self.room = sealed.bytes.into();
+        }
         Ok(())
     }
 

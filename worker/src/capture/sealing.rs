@@ -17,9 +17,9 @@ use super::chunks::CHUNK_AVERAGE;
 /// database is dumped by several programs at once, and each has its own.
 const AT_ONCE: usize = 2;
 
-/// Bytes of memory that are kept for the next chunk: what one has on average. With a chunk of the largest size now and then, all
-/// would come to have room for it, four times as much, after some gigabytes.
-const ROOM: usize = CHUNK_AVERAGE;
+/// Bytes of memory that are kept for the next chunk: what most need. With a chunk of the largest size now and then, all would
+/// come to have room for it after some gigabytes; with much less, most would ask the system for the rest anew.
+const ROOM: usize = CHUNK_AVERAGE + CHUNK_AVERAGE / 2;
 
 /// A chunk that was looked at.
 #[derive(Debug)]
@@ -42,17 +42,26 @@ pub(super) struct Sealing {
     under_way: VecDeque<JoinHandle<(Result<Chunk>, Vec<u8>)>>,
     /// Memory of chunks that are sealed.
     rooms: Vec<Vec<u8>>,
+    /// Memory of frames that are in their packs.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Sealing {
     /// Seals what is not among `known`.
     pub(super) fn new(known: HashMap<Hash, Frame>) -> Self {
-        Self { known: Arc::new(known), under_way: VecDeque::new(), rooms: Vec::new() }
+        Self { known: Arc::new(known), under_way: VecDeque::new(), rooms: Vec::new(), spare: Vec::new() }
     }
 
     /// Room for the next chunk.
     pub(super) fn room(&mut self) -> Vec<u8> {
         self.rooms.pop().unwrap_or_default()
+    }
+
+    /// Takes the memory of a chunk back that is in its pack.
+    pub(super) fn done(&mut self, chunk: Chunk) {
+        if let Chunk::New(sealed) = chunk {
+            self.spare.push(sealed.into_room());
+        }
     }
 
     /// Begins with a chunk. Where as many are under way as may be, it waits for the first and hands it back.
@@ -61,8 +70,8 @@ impl Sealing {
     /// As [`Self::next`].
     pub(super) async fn put(&mut self, chunk: Vec<u8>) -> Result<Option<Chunk>> {
         let first = if self.under_way.len() < AT_ONCE { None } else { self.next().await? };
-        let known = Arc::clone(&self.known);
-        self.under_way.push_back(tokio::task::spawn_blocking(move || (seal(&chunk, &known), chunk)));
+        let (known, room) = (Arc::clone(&self.known), self.spare.pop().unwrap_or_default());
+        self.under_way.push_back(tokio::task::spawn_blocking(move || (look_at(&chunk, &known, room), chunk)));
         Ok(first)
     }
 
@@ -82,17 +91,22 @@ impl Sealing {
     }
 }
 
-fn seal(chunk: &[u8], known: &HashMap<Hash, Frame>) -> Result<Chunk> {
+fn look_at(chunk: &[u8], known: &HashMap<Hash, Frame>, room: Vec<u8>) -> Result<Chunk> {
     let sha256 = Hash::of(chunk);
-    if let Some(frame) = known.get(&sha256) {
-        return Ok(Chunk::Known(*frame));
+    match known.get(&sha256) {
+        Some(frame) => Ok(Chunk::Known(*frame)),
+        None => seal(chunk, sha256, room).map(Chunk::New),
     }
+}
+
+/// Seals a frame on this thread, in the memory of `room`.
+pub(super) fn seal(plain: &[u8], sha256: Hash, room: Vec<u8>) -> Result<SealedFrame> {
     SEALER.with_borrow_mut(|sealer| {
         let sealer = match sealer {
             Some(sealer) => sealer,
             none => none.insert(FrameSealer::new()?),
         };
-        sealer.seal(chunk, sha256).map(Chunk::New)
+        sealer.seal(plain, sha256, room)
     })
 }
 
