@@ -17,9 +17,11 @@ use super::chunks::CHUNK_AVERAGE;
 /// database is dumped by several programs at once, and each has its own.
 const AT_ONCE: usize = 2;
 
-/// Bytes of memory that are kept for the next chunk: what most need. With a chunk of the largest size now and then, all would
-/// come to have room for it after some gigabytes; with much less, most would ask the system for the rest anew.
+/// Bytes of memory that are kept for the next chunk, and for what it becomes: what most need. With a chunk of the largest size
+/// now and then, all would come to have room for it after some gigabytes; with much less, most would ask the system for the
+/// rest anew.
 const ROOM: usize = CHUNK_AVERAGE + CHUNK_AVERAGE / 2;
+const FRAME_ROOM: usize = CHUNK_AVERAGE / 2;
 
 /// A chunk that was looked at.
 #[derive(Debug)]
@@ -60,7 +62,10 @@ impl Sealing {
     /// Takes the memory of a chunk back that is in its pack.
     pub(super) fn done(&mut self, chunk: Chunk) {
         if let Chunk::New(sealed) = chunk {
-            self.spare.push(sealed.into_room());
+            let mut room = sealed.into_room();
+            room.clear();
+            room.shrink_to(FRAME_ROOM);
+            self.spare.push(room);
         }
     }
 
