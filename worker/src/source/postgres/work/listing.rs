@@ -21,6 +21,7 @@ pub(super) const WITHIN: &[&str] = &[DATABASE, TABLE, LOOSE_DATA];
 /// Those of [`crate::source::Source::work`].
 pub(super) async fn capture(work: &Work, capture: &mut Capture) -> Result<()> {
     let found: Vec<Database> = Session::open(&work.programs, None).await?.rows(DATABASES).await?;
+    // The first waits for nothing: what belongs to no database may be read beside it.
     let mut stage = 0;
     for database in &found {
         let named = match &work.settings.databases {
@@ -43,7 +44,6 @@ pub(super) async fn capture(work: &Work, capture: &mut Capture) -> Result<()> {
             work.not_listed(capture, WITHIN, shard, fault, permission)?;
             continue;
         }
-        stage += 1;
         capture.child(TaskSpec {
             kind: Kind::of(DATABASE),
             shard,
@@ -52,6 +52,7 @@ pub(super) async fn capture(work: &Work, capture: &mut Capture) -> Result<()> {
             long: true,
             input: Vec::new(),
         });
+        stage += 1;
     }
     if let Databases::Named(names) = &work.settings.databases {
         for name in names.iter().filter(|name| !found.iter().any(|database| database.name == **name)) {
