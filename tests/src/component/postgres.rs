@@ -116,6 +116,11 @@ impl Postgres {
         done.unwrap_or_else(|| panic!("{sql}: {said}"))
     }
 
+    /// The number that its version begins with.
+    pub fn major(&self) -> u32 {
+        self.sql("postgres", "select current_setting('server_version_num')::int / 10000").parse().unwrap()
+    }
+
     /// The same, with what was said if it fails.
     pub fn try_sql(&self, database: &str, sql: &str) -> (Option<String>, String) {
         let mut child = self.psql(database).spawn().unwrap();

@@ -55,6 +55,11 @@ pub(super) fn unfinished(server: &Postgres) -> Vec<String> {
     databases(server).into_iter().filter(|name| name.contains("_new_")).collect()
 }
 
+/// Whether `pg_amcheck` can read all of a server's tables: <https://www.postgresql.org/docs/14/release-14.html>.
+pub(super) fn can_read_whole(server: &Postgres) -> bool {
+    server.major() >= 14
+}
+
 /// A server with everything that is awkward, rights and properties of its own included.
 pub(super) async fn equipped() -> Postgres {
     let server = awkward().await;
@@ -355,7 +360,7 @@ async fn a_drill_proves_a_database_and_leaves_nothing() {
     );
     let evidence = report["evidence"].as_array().unwrap();
     let evidence = evidence.iter().find(|told| told["item"] == "database/shop").unwrap();
-    assert_eq!(evidence["read_whole"], true, "{report:#}");
+    assert_eq!(evidence["read_whole"], can_read_whole(&server), "{report:#}");
     assert_eq!(databases(&server), ["postgres", "shop"]);
 
     // The environment's own checks are asked, and fail it.
