@@ -9,10 +9,10 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use lakehold_proto::clock::SystemClock;
 use lakehold_proto::fault::Result;
-use lakehold_proto::secret::Secret;
-use lakehold_proto::store::s3::{S3Config, S3Keys, S3Store};
+use lakehold_proto::store::s3::S3Store;
 use lakehold_proto::store::{DirectoryStore, Key, Store};
 use lakehold_tests::component::ministack::Ministack;
+use lakehold_tests::component::s3::bucket;
 use lakehold_tests::component::seaweed::{BUCKET, Seaweed, WRITER};
 
 const PACKS: usize = 64;
@@ -45,13 +45,13 @@ async fn of(name: &str) -> Result<String> {
     match name {
         "seaweed" => {
             let weed = Seaweed::start().await;
-            measure(name, Arc::new(bucket(&weed.endpoint).await?)).await
+            measure(name, Arc::new(S3Store::connect(bucket(&weed.endpoint, WRITER)).await?)).await
         }
         "ministack" => {
             let ministack = Ministack::start().await;
             // It is there already when it was made before.
             let _ = ministack.admin().create_bucket().bucket(BUCKET).send().await;
-            measure(name, Arc::new(bucket(&ministack.endpoint).await?)).await
+            measure(name, Arc::new(S3Store::connect(bucket(&ministack.endpoint, WRITER)).await?)).await
         }
         _ => {
             let folder = std::env::temp_dir().join(format!("lakehold-stores-{}", std::process::id()));
@@ -61,17 +61,6 @@ async fn of(name: &str) -> Result<String> {
             measured
         }
     }
-}
-
-async fn bucket(endpoint: &str) -> Result<S3Store> {
-    S3Store::connect(S3Config {
-        bucket: BUCKET.into(),
-        endpoint: Some(endpoint.into()),
-        path_style: true,
-        keys: Some(S3Keys { id: WRITER.0.into(), secret: Secret::new(WRITER.1), session: None }),
-        ..S3Config::default()
-    })
-    .await
 }
 
 async fn measure(name: &str, store: Arc<dyn Store>) -> Result<String> {

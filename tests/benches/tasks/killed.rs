@@ -21,7 +21,7 @@ const TELLING: Duration = Duration::from_millis(100);
 pub(crate) async fn measure(tasks: usize) {
     let (rabbit, redis) = tokio::join!(Rabbit::start(), Redis::start(&[]));
     let folder = tempfile::tempdir().unwrap();
-    let site = Site::new(&rabbit, &redis, folder.path(), tasks).await;
+    let site = Site::new(&rabbit, &redis, folder.path().to_str().unwrap(), tasks).await;
     let worker = site.start("work");
     wait_for_readers(&rabbit).await;
     let clock = SystemClock::shared();

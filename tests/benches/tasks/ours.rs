@@ -1,7 +1,6 @@
 //! Lakehold's own: coordinator and worker around a source that does nothing.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +15,12 @@ use lakehold_proto::locks::redis::{CarefulLocks, RedisConfig};
 use lakehold_proto::plan::{Plan, Probe, Selection};
 use lakehold_proto::queue::{RabbitConfig, RabbitQueue};
 use lakehold_proto::secret::Secret;
-use lakehold_proto::store::{DirectoryStore, Key, Store as _};
+use lakehold_proto::store::s3::S3Store;
+use lakehold_proto::store::{DirectoryStore, Key, SharedStore};
 use lakehold_tests::component::rabbitmq::Rabbit;
 use lakehold_tests::component::redis::Redis;
+use lakehold_tests::component::s3::bucket;
+use lakehold_tests::component::seaweed::WRITER;
 use lakehold_worker::progress::Progress;
 use lakehold_worker::serve::{Plans, Worker, serve};
 use lakehold_worker::source::Source as _;
@@ -32,26 +34,27 @@ use crate::nothing::{KIND, Nothing};
 pub(crate) struct Site {
     broker: String,
     redis: String,
-    store: PathBuf,
+    /// A folder, or the address of a server with our bucket.
+    store: String,
     run: String,
     wide: usize,
 }
 
 impl Site {
-    /// A run of about so many tasks, planned in the store at `folder`.
-    pub(crate) async fn new(rabbit: &Rabbit, redis: &Redis, folder: &Path, tasks: usize) -> Self {
+    /// A run of about so many tasks, planned in `store`: a folder, or the address of a server with our bucket.
+    pub(crate) async fn new(rabbit: &Rabbit, redis: &Redis, store: &str, tasks: usize) -> Self {
         let wide = (tasks as f64).sqrt().round() as usize;
         let plan = plan_of(wide);
         let body = serde_json::to_vec(&plan).unwrap();
-        DirectoryStore::new(folder).put_new(&Key::plan(plan.run), body.into()).await.unwrap();
+        open(store).await.put_new(&Key::plan(plan.run), body.into()).await.unwrap();
         let run = plan.run.to_string();
-        Self { broker: rabbit.url(), redis: redis.url(), store: folder.to_owned(), run, wide }
+        Self { broker: rabbit.url(), redis: redis.url(), store: store.to_owned(), run, wide }
     }
 
     pub(crate) fn parse(words: &[String]) -> Option<Self> {
         let [broker, redis, store, run, wide] = words else { return None };
-        let [broker, redis, run] = [broker, redis, run].map(String::clone);
-        Some(Self { broker, redis, store: store.into(), run, wide: wide.parse().ok()? })
+        let [broker, redis, store, run] = [broker, redis, store, run].map(String::clone);
+        Some(Self { broker, redis, store, run, wide: wide.parse().ok()? })
     }
 
     /// How many tasks the run has.
@@ -62,8 +65,7 @@ impl Site {
     /// Starts this program in another role.
     pub(crate) fn start(&self, role: &str) -> Process {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([role, &self.broker, &self.redis]).arg(&self.store);
-        command.args([&self.run, &self.wide.to_string()]);
+        command.args([role, &self.broker, &self.redis, &self.store, &self.run, &self.wide.to_string()]);
         Process(command.stdout(Stdio::piped()).spawn().unwrap())
     }
 
@@ -72,6 +74,14 @@ impl Site {
         let queue = RabbitQueue::connect(&rabbit, Arc::clone(clock)).await.unwrap();
         let redis = RedisConfig::new(Secret::new(&*self.redis), "bench");
         (queue, CarefulLocks::connect(&redis, Arc::clone(clock)).await.unwrap())
+    }
+}
+
+async fn open(store: &str) -> SharedStore {
+    if store.starts_with("http:") {
+        Arc::new(S3Store::connect(bucket(store, WRITER)).await.unwrap())
+    } else {
+        Arc::new(DirectoryStore::new(store))
     }
 }
 
@@ -96,8 +106,8 @@ impl Drop for Process {
 }
 
 /// Carries a run out, and answers how many tasks a second that were.
-pub(crate) async fn ours(rabbit: &Rabbit, redis: &Redis, folder: &Path, tasks: usize) -> f64 {
-    let site = Site::new(rabbit, redis, folder, tasks).await;
+pub(crate) async fn ours(rabbit: &Rabbit, redis: &Redis, store: &str, tasks: usize) -> f64 {
+    let site = Site::new(rabbit, redis, store, tasks).await;
     let _worker = site.start("work");
     wait_for_readers(rabbit).await;
     let clock = SystemClock::shared();
@@ -111,7 +121,7 @@ pub(crate) async fn coordinate(site: &Site, view: &RunView) {
     let clock = SystemClock::shared();
     let (queue, locks) = site.fleet(&clock).await;
     let engine = Engine {
-        store: Arc::new(DirectoryStore::new(&site.store)),
+        store: open(&site.store).await,
         queue: Arc::new(queue.clone()),
         locks: Arc::new(locks),
         clock,
@@ -132,7 +142,7 @@ pub(crate) async fn work(site: &Site) {
     let (queue, locks) = site.fleet(&clock).await;
     let worker = Worker {
         queue: Arc::new(queue),
-        store: Arc::new(DirectoryStore::new(&site.store)),
+        store: open(&site.store).await,
         locks: Arc::new(locks),
         clock,
         sources: Arc::new(Nothing { wide: site.wide }),

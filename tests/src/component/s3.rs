@@ -1,10 +1,26 @@
-//! What the S3 servers of the tests share: a client to look behind the store's back, and ports.
+//! What the S3 servers of the tests share: their bucket as a store knows it, a client to look behind the store's back, and
+//! ports.
 
 use std::net::TcpListener;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
+use lakehold_proto::secret::Secret;
+use lakehold_proto::store::s3::{S3Config, S3Keys};
+
+use super::seaweed::BUCKET;
+
+/// The bucket of a server, for one of its users.
+pub fn bucket(endpoint: &str, (id, secret): (&str, &str)) -> S3Config {
+    S3Config {
+        bucket: BUCKET.into(),
+        endpoint: Some(endpoint.into()),
+        path_style: true,
+        keys: Some(S3Keys { id: id.into(), secret: Secret::new(secret), session: None }),
+        ..S3Config::default()
+    }
+}
 
 /// A client that tries once.
 pub fn client(endpoint: &str, (id, secret): (&str, &str)) -> Client {

@@ -11,26 +11,22 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lakehold_proto::secret::Secret;
 use lakehold_proto::store::Key;
-use lakehold_proto::store::s3::{S3Config, S3Keys, S3Store};
+use lakehold_proto::store::s3::{S3Config, S3Store};
 use lakehold_tests::component::ministack::Ministack;
+use lakehold_tests::component::s3;
 use lakehold_tests::component::seaweed::{BUCKET, Seaweed};
 
 /// A body that is uploaded in parts: three of 8 MiB.
 const LARGE: usize = (16 << 20) + 5;
 
 /// A bucket as [`who`] sees it, with little patience.
-fn bucket(endpoint: &str, (id, secret): (&str, &str)) -> S3Config {
+fn bucket(endpoint: &str, who: (&str, &str)) -> S3Config {
     S3Config {
-        bucket: BUCKET.into(),
         prefix: "some/store".into(),
-        endpoint: Some(endpoint.into()),
-        path_style: true,
-        keys: Some(S3Keys { id: id.into(), secret: Secret::new(secret), session: None }),
         attempts: NonZeroU32::new(3),
         timeout: Some(Duration::from_secs(20)),
-        ..S3Config::default()
+        ..s3::bucket(endpoint, who)
     }
 }
 
