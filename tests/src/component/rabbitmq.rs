@@ -18,6 +18,8 @@ use crate::program::until;
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
+/// How long one that starts may think about an answer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A broker; user and password are `guest`.
 pub struct Rabbit {
@@ -218,7 +220,9 @@ impl Rabbit {
     async fn become_ready(&mut self) -> bool {
         let clock = SystemClock::shared();
         loop {
-            let answer = self.http.get(self.at("overview")).basic_auth("guest", Some("guest")).send().await;
+            // A broker that just starts may take a question and never answer it: the next one is answered.
+            let asked = self.http.get(self.at("overview")).timeout(ANSWER);
+            let answer = asked.basic_auth("guest", Some("guest")).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return true;
             }
