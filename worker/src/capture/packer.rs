@@ -17,14 +17,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::Meter;
 use super::chunks::{CHUNK_AVERAGE, Chunker, chunks};
-use super::sealing::{Chunk, Sealing, seal};
+use super::sealing::{Chunk, Sealing, emptied, seal};
 
 /// A pack is uploaded when it has reached this size. It bounds what a slot holds in memory; a bucket still sees few writes.
 const PACK_FULL: usize = 768 * 1024;
 /// The same for chunks of large bodies, of which one may be as large: there are few such bodies at once, and the store would
 /// flush a file for each one or two.
 const PACK_OF_CHUNKS: usize = 2 * 1024 * 1024;
-/// Bytes of memory that are kept for the next pack: what most need, as for chunks.
+/// Bytes of memory that are kept for the next pack. See [`emptied`].
 const PACK_ROOM: usize = PACK_OF_CHUNKS + CHUNK_AVERAGE / 2;
 
 /// A part of the base snapshot, with the index that knows its packs.
@@ -247,10 +247,7 @@ impl Packer {
         self.packs[number as usize] = Some(PackRef::plain(sealed.hash));
         // Unless the store still has it in hand.
         if sealed.bytes.is_unique() {
-            let mut room = Vec::from(sealed.bytes);
-            room.clear();
-            room.shrink_to(PACK_ROOM);
-            self.room = room;
+            self.room = emptied(sealed.bytes.into(), PACK_ROOM);
         }
         Ok(())
     }

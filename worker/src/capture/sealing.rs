@@ -17,11 +17,19 @@ use super::chunks::CHUNK_AVERAGE;
 /// database is dumped by several programs at once, and each has its own.
 const AT_ONCE: usize = 2;
 
-/// Bytes of memory that are kept for the next chunk, and for what it becomes: what most need. With a chunk of the largest size
-/// now and then, all would come to have room for it after some gigabytes; with much less, most would ask the system for the
-/// rest anew.
+/// Bytes of memory that are kept for the next chunk. See [`emptied`].
 const ROOM: usize = CHUNK_AVERAGE + CHUNK_AVERAGE / 2;
+/// The same for what it becomes.
 const FRAME_ROOM: usize = CHUNK_AVERAGE / 2;
+
+/// The memory of what is done with, for the next one: no more of it than `most`, which is what most need. With one of the
+/// largest size now and then, all would come to have room for it after some gigabytes; with much less, most would ask the system
+/// for the rest anew.
+pub(super) fn emptied(mut room: Vec<u8>, most: usize) -> Vec<u8> {
+    room.clear();
+    room.shrink_to(most);
+    room
+}
 
 /// A chunk that was looked at.
 #[derive(Debug)]
@@ -62,10 +70,7 @@ impl Sealing {
     /// Takes the memory of a chunk back that is in its pack.
     pub(super) fn done(&mut self, chunk: Chunk) {
         if let Chunk::New(sealed) = chunk {
-            let mut room = sealed.into_room();
-            room.clear();
-            room.shrink_to(FRAME_ROOM);
-            self.spare.push(room);
+            self.spare.push(emptied(sealed.into_room(), FRAME_ROOM));
         }
     }
 
@@ -87,11 +92,9 @@ impl Sealing {
     pub(super) async fn next(&mut self) -> Result<Option<Chunk>> {
         let Some(first) = self.under_way.pop_front() else { return Ok(None) };
         let ended = first.await;
-        let (sealed, mut room) =
+        let (sealed, room) =
             ended.map_err(|e| Fault::new(Class::Bug, "capture.thread", "seal a chunk", e))?;
-        room.clear();
-        room.shrink_to(ROOM);
-        self.rooms.push(room);
+        self.rooms.push(emptied(room, ROOM));
         sealed.map(Some)
     }
 }
