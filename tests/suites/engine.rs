@@ -7,17 +7,19 @@ use lakehold::backup::{Request, cancel, runs};
 use lakehold::engine::ledger::Sizes;
 use lakehold::engine::state::EnvRun;
 use lakehold::engine::view::RunView;
-use lakehold_proto::clock::SystemClock;
+use lakehold_proto::clock::{SharedClock, SystemClock};
 use lakehold_proto::ids::{Kind, Nonce, RunId};
 use lakehold_proto::locks::MemoryLocks;
 use lakehold_proto::manifest::{Manifest, SnapshotState};
-use lakehold_proto::outcome::Standing;
-use lakehold_proto::plan::Selection;
+use lakehold_proto::outcome::{Outcome, Standing, Verdict};
+use lakehold_proto::plan::{Plan, Selection};
 use lakehold_proto::queue::{MemoryQueue, Message, Mischief, Queue as _, QueueName};
 use lakehold_proto::store::{Key, Misbehaviour};
+use lakehold_proto::task::Report;
 use lakehold_tests::program::until;
 use lakehold_tests::site::{Site, committed, prod, refused, request};
 use lakehold_tests::synthetic::{FILE, FLAT, FOLDER, OneSource, Synthetic};
+use lakehold_worker::outcome::encode_outcome;
 use lakehold_worker::serve::{Worker, serve};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,6 +34,25 @@ fn scene() -> (Arc<Synthetic>, Site) {
 
 fn count(manifest: &Manifest, kind: &Kind) -> u64 {
     manifest.by_kind()[kind].counts.items
+}
+
+/// The first environment of a plan, of which nothing is known.
+fn begin(planned: &Plan) -> (EnvRun, SharedClock) {
+    let environment = planned.environments[0].clone();
+    (EnvRun::new(planned, environment, Nonce::random(), Sizes::default().batch), SystemClock::shared())
+}
+
+fn worker(site: &Site, source: &Arc<Synthetic>, queue: &MemoryQueue, clock: SharedClock) -> Worker {
+    Worker {
+        queue: Arc::new(queue.clone()),
+        store: Arc::clone(&site.store),
+        locks: Arc::new(MemoryLocks::new(Arc::clone(&clock))),
+        clock,
+        sources: Arc::new(OneSource(Arc::clone(source))),
+        reports: Arc::default(),
+        progress: Arc::default(),
+        plans: Arc::default(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,29 +279,49 @@ async fn a_worker_begins_no_task_of_a_cancelled_run() {
         if cancelled {
             site.store.put_new(&Key::cancel(planned.run), "{}".into()).await.unwrap();
         }
-        let (queue, clock) = (MemoryQueue::new(), SystemClock::shared());
-        let mut run =
-            EnvRun::new(&planned, planned.environments[0].clone(), Nonce::random(), Sizes::default().batch);
+        let (mut run, clock) = begin(&planned);
+        let queue = MemoryQueue::new();
         for assignment in run.due(&QueueName::replies(Nonce::random()), clock.tick()).unwrap() {
             queue.publish(&QueueName::tasks("default"), Message::of(&assignment).unwrap()).await.unwrap();
         }
-        let worker = Worker {
-            queue: Arc::new(queue.clone()),
-            store: Arc::clone(&site.store),
-            locks: Arc::new(MemoryLocks::new(Arc::clone(&clock))),
-            clock,
-            sources: Arc::new(OneSource(Arc::clone(&source))),
-            reports: Arc::default(),
-            progress: Arc::default(),
-            plans: Arc::default(),
-        };
         // Closed, it ends when all that lies in it has been taken.
         queue.close();
         let (_go_on, stop) = watch::channel(false);
         let before = source.worked.load(Ordering::Relaxed);
-        serve(worker, "default", 2, stop).await;
+        serve(worker(&site, &source, &queue, clock), "default", 2, stop).await;
         assert_eq!(source.worked.load(Ordering::Relaxed) == before, cancelled);
     }
+}
+
+/// Two workers took one attempt, which happens without locks, and one of them read less. Who comes third cannot know which
+/// of their reports was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_comes_again_tells_of_every_outcome() {
+    let (source, site) = scene();
+    let engine = site.engine();
+    let planned = engine.backup.plan(&request()).await.unwrap().plan;
+    engine.drain().await;
+    let (replies, queue) = (QueueName::replies(Nonce::random()), MemoryQueue::new());
+    let (mut run, clock) = begin(&planned);
+    let mut assignment = run.due(&replies, clock.tick()).unwrap().remove(0);
+    let nonces = [Nonce::numbered(1), Nonce::numbered(2)];
+    for nonce in nonces {
+        let outcome = Outcome::empty(&assignment, nonce, Verdict::Complete);
+        site.store.put_new(&outcome.key(), encode_outcome(&outcome).unwrap()).await.unwrap();
+    }
+    assignment.again = true;
+    queue.publish(&QueueName::tasks("default"), Message::of(&assignment).unwrap()).await.unwrap();
+    let mut inbox = queue.consume(&replies, 2).await.unwrap();
+    queue.close();
+    let (_go_on, stop) = watch::channel(false);
+    serve(worker(&site, &source, &queue, clock), "default", 1, stop).await;
+    let mut told = BTreeSet::new();
+    while let Some(delivery) = inbox.next().await.unwrap() {
+        told.extend(delivery.message().read::<Vec<Report>>().unwrap().into_iter().map(|report| report.nonce));
+        delivery.acknowledge().await.unwrap();
+    }
+    assert_eq!(told, nonces.into());
+    assert_eq!(source.worked.load(Ordering::Relaxed), 0);
 }
 
 /// What two services do that share no lock, such as two embedded ones on a bucket.

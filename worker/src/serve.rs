@@ -248,8 +248,8 @@ impl Worker {
         }
     }
 
-    /// Whether another delivery of this attempt left an outcome already. Its report may be what was lost, so it is told
-    /// again.
+    /// Whether another delivery of this attempt left an outcome already. Tells again of each that did: its report may be what
+    /// was lost, and of two of them one may have read what the other could not.
     async fn was_done(&self, assignment: &Assignment) -> bool {
         let (task, batch) = (
             &assignment.task,
@@ -257,6 +257,7 @@ impl Worker {
         );
         let mut listed =
             self.store.list(&format!("{batch}{}-{:06}-", task.id().digits(), assignment.attempt));
+        let mut was_done = false;
         while let Some(Ok(listed)) = listed.next().await {
             let id = listed.key.as_str().strip_prefix(&batch).and_then(|name| name.parse::<OutcomeId>().ok());
             let Some(OutcomeId { nonce, interim: None, .. }) = id else { continue };
@@ -264,9 +265,9 @@ impl Worker {
             if let Err(fault) = told.await {
                 warn!(%fault, "cannot report an outcome; the next listing will find it");
             }
-            return true;
+            was_done = true;
         }
-        false
+        was_done
     }
 
     /// Whether another delivery of this attempt at a long task began: an attempt has one life. Tells of it again.
