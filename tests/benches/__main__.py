@@ -25,6 +25,7 @@ def main() -> int:
     fleet.add_argument("--slots", type=int, default=6, help="of each worker [default: %(default)s]")
     fleet.add_argument("--workers", type=int, default=8, help="at most [default: %(default)s]")
     fleet.add_argument("--latency", default="20ms", help="of each call [default: %(default)s]")
+    fleet.add_argument("--bucket", action="store_true", help="store in a bucket of SeaweedFS, not in a directory")
     server = parser.add_argument_group("postgres")
     server.add_argument("--megabytes", type=int, default=1000, help="of rows that all back up [default: %(default)s]")
     server.add_argument("--large", type=int, default=2000, help="megabytes, of which the memory is measured [default: %(default)s]")
@@ -51,7 +52,7 @@ def main() -> int:
     if "restores" in groups:
         take(restores(asked.programs, cleared(asked.work / "restores"), 1_000 // scale_down, 10_000 // scale_down))
     if "scale" in groups:
-        sizes = (asked.workspaces, asked.notebooks // scale_down, asked.per_second, asked.slots, asked.latency, asked.workers)
+        sizes = (asked.workspaces, asked.notebooks // scale_down, asked.per_second, asked.slots, asked.latency, asked.workers, asked.bucket)
         take(scale(asked.programs, cleared(asked.work / "scale"), *sizes))
     if "fairness" in groups:
         take(fairness(asked.programs, cleared(asked.work / "fairness"), 100_000 // scale_down, 100, 99, 3))

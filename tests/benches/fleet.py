@@ -12,14 +12,19 @@ from site_under_test import Lakehold, Workspace, variables, watched
 
 
 class Servers:
-    """RabbitMQ and Redis; end with the `with` block."""
+    """RabbitMQ and Redis, and a server with a bucket if one is wanted; end with the `with` block."""
 
-    def __init__(self, programs: Path):
-        command = [programs / "lakehold-servers"]
+    def __init__(self, programs: Path, bucket: bool = False):
+        command = [programs / "lakehold-servers"] + ["--bucket"] * bucket
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.queue, self.redis = (self.process.stdout.readline().strip() for _ in range(2))
-        if not self.redis:
-            raise SystemExit("RabbitMQ and Redis did not start: tests/run installs them")
+        self.queue, self.redis, *of_bucket = (self.process.stdout.readline().strip() for _ in range(2 + bucket))
+        if not self.redis or of_bucket == [""]:
+            raise SystemExit("RabbitMQ, Redis or SeaweedFS did not start: tests/run installs them")
+        self.store = ["store: store"]
+        if bucket:
+            # Where every program looks for them, as for the tools of AWS.
+            endpoint, name, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"] = of_bucket[0].split()
+            self.store = [f"store: s3://{name}/bench", f"s3: {{endpoint: '{endpoint}', path_style: true, region: us-east-1}}"]
 
     def __enter__(self):
         return self
@@ -63,7 +68,7 @@ class Fleet:
         self.programs, self.folder, self.workers = programs, folder, []
         folder.mkdir(parents=True)
         self.lakehold = Lakehold(programs, folder)
-        lines = [f"version: 1\nstore: store\nqueue: '{queue_file(folder, servers)}'\nredis: '{servers.redis}'\nenvironments:"]
+        lines = ["version: 1", *servers.store, f"queue: '{queue_file(folder, servers)}'", f"redis: '{servers.redis}'", "environments:"]
         for n, url in enumerate(workspaces.urls):
             lines.append(f"  w{n}:\n    databricks: {{host: '{url}', token: 'env:SIM_TOKEN'}}\n    limits: {limits}")
         self.lakehold.config.write_text("\n".join(lines) + "\n")

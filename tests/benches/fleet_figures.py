@@ -19,7 +19,15 @@ SHARE = 0.97
 
 
 def scale(
-    programs: Path, folder: Path, workspaces: int, notebooks: int, per_second: float, slots: int, latency: str, most: int
+    programs: Path,
+    folder: Path,
+    workspaces: int,
+    notebooks: int,
+    per_second: float,
+    slots: int,
+    latency: str,
+    most: int,
+    bucket: bool,
 ) -> Iterator[Figure]:
     """The same backup by one worker, two, four, and so on, within the same limits of each workspace."""
     share = per_second / EXPORT
@@ -36,7 +44,7 @@ def scale(
     steps = [1 << n for n in range(most.bit_length())]
     for workers in steps:
         with (
-            Servers(programs) as servers,
+            Servers(programs, bucket) as servers,
             Workspace(programs, *flags) as sim,
             Fleet(programs, folder / str(workers), servers, sim, f"{{share: {share * SHARE}}}") as fleet,
         ):

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import select
 import subprocess
 import time
 import urllib.request
@@ -114,14 +115,14 @@ def watched(pid: int) -> tuple[int, float]:
 
     What the kernel tells of a child that has ended (`ru_maxrss`) begins at the peak of the process that started it, which
     shared its memory until the program took its place. `VmHWM` begins with the program, and is gone when it ends: it is
-    read every few milliseconds, and being a mark that only rises, the last one read is the peak but for the very end.
+    read now and then, and being a mark that only rises, the last one read is the peak but for the very end. Each look takes
+    of the cores that are measured, so a long command is looked at less often.
     """
-    mark = 0
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return status, mark / 1024
-        with contextlib.suppress(OSError):
-            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-            mark = max([mark, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))])
-        time.sleep(0.01)
+    mark, pause = 0, 0.005
+    with open(os.pidfd_open(pid), "rb", buffering=0) as ended:
+        while not select.select([ended], [], [], pause)[0]:
+            with contextlib.suppress(OSError):
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                mark = max([mark, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))])
+            pause = min(1.2 * pause, 0.05)
+    return os.waitpid(pid, 0)[1], mark / 1024
