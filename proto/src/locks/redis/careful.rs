@@ -1,14 +1,18 @@
 //! Locks that go on by themselves while those of the fleet cannot be reached, and never give out more than is safe.
 //!
 //! **Alone**, said once as a warning (and once when it is over): a lock is taken in this process only, so work may be done
-//! twice; a room has this process's part of its places; and a bucket is replaced by one of our own, which starts empty, has
-//! a burst of one, and fills at our part of the rate (see `modest.rs`).
+//! twice; a room has this process's part of its places; and a bucket is replaced by one of our own, which was empty when we
+//! went alone, has a burst of one, and fills at our part of the rate (see `modest.rs`).
 //!
-//! **Nobody can know** whether all have lost Redis or only we have, and the others use the whole budget. So in the first
-//! half minute our part is a tenth: if everybody but one were alone, all together would still stay within 1.1 times
-//! the limit. An outage that lasts longer is taken for one of Redis, and our part is whole. (If it is ours alone after all,
-//! the limit is passed by our part, and a workspace that says 429 slows us as ever.) The alternative, to stop, would lose a
-//! night's backups to a cache.
+//! **Nobody can know** whether all have lost Redis or only we have, and the others use the whole budget. So our part is a
+//! tenth of the rate, divided by the workers there were, for as long as we are alone: whoever is cut off, and however long,
+//! all together stay within 1.1 times the limit and one burst of each, and within a tenth when nobody reaches Redis. (How many
+//! there were is the most that we counted within an hour. Who counted before the others came knows of fewer.) To keep
+//! that tenth aside at all times would slow every backup; to stop would lose a night's backups to a cache.
+//!
+//! **Who never counted**, because it began while Redis was gone or is no worker, has a hundredth, on top of that, and its
+//! first call at once. How many such there are nobody can know: a hundred of them would use the whole limit.
+//! A workspace that says 429 slows everybody as ever.
 //!
 //! **Back**: all go back at the same moment, which the first to see Redis again sets there, four seconds ahead. Else the
 //! first would be given the whole rate while the others still use their parts. The fleet's buckets are empty then.
@@ -263,7 +267,7 @@ impl<S: Shared> CarefulLocks<S> {
             Mode::Alone { since, .. } => since,
             Mode::Together => now,
         };
-        Part::new(state.replicas.count(), state.phase, now.since(since))
+        state.replicas.part(state.phase, since)
     }
 
     fn take_alone(&self, key: &BucketKey, limit: Limit, wanted: u32) -> Grant {

@@ -10,10 +10,13 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
 use crate::clock::Clock;
+use crate::locks::redis::fleet::SILENCE;
 use crate::locks::{Bucket, Claim};
 
 const LIMIT: Limit = Limit { per_second: 50.0, start: 50.0, burst: 5 };
 const STEP: u64 = 10;
+/// How often a worker says that it is alive, in milliseconds.
+const ALIVE: u64 = 5_000;
 const NOTICE: Duration = Duration::from_secs(4);
 
 #[derive(Debug, Default)]
@@ -39,6 +42,8 @@ struct Server {
     /// How long each client needs to see that it is up.
     seen_after: Vec<Tick>,
     cut: HashSet<usize>,
+    /// Until when each client counts as alive.
+    alive: HashMap<usize, Tick>,
     /// When all buckets count as empty.
     emptied: Tick,
     buckets: HashMap<BucketKey, Bucket>,
@@ -49,6 +54,7 @@ impl Server {
     fn wipe(&mut self, now: Tick) {
         (self.emptied, self.rejoin) = (now, None);
         self.buckets.clear();
+        self.alive.clear();
     }
 }
 
@@ -136,6 +142,7 @@ impl Shared for Client {
     }
 
     async fn announce(&self, _: &str, _: u32) -> Result<Census> {
+        self.with(|server, now| server.alive.insert(self.number, now.plus(SILENCE)))?;
         self.workers().await
     }
 
@@ -144,7 +151,10 @@ impl Shared for Client {
     }
 
     async fn workers(&self) -> Result<Census> {
-        self.with(|server, _| Census { workers: server.seen_after.len() as u32, slots: 1 })
+        self.with(|server, now| {
+            server.alive.retain(|_, ends| *ends > now);
+            Census { workers: server.alive.len() as u32, slots: 1 }
+        })
     }
 }
 
@@ -161,24 +171,47 @@ struct World {
 
 impl World {
     async fn new(clients: usize, seed: u64) -> Self {
-        let clock = Arc::new(Counted::default());
         let server = Server {
             up: true,
-            seen_after: vec![Tick::default(); clients],
+            seen_after: Vec::new(),
             cut: HashSet::new(),
+            alive: HashMap::new(),
             emptied: Tick::default(),
             buckets: HashMap::new(),
             rejoin: None,
         };
-        let server = Arc::new(Mutex::new(server));
-        let client = |number| Client { number, clock: clock.clone(), server: server.clone() };
-        let clients: Vec<_> = (0..clients).map(|n| CarefulLocks::around(client(n), clock.clone())).collect();
-        let mut rng = StdRng::seed_from_u64(seed);
-        for client in &clients {
-            client.announce("worker", 1).await.unwrap();
-            client.state().phase = rng.random();
+        let mut world = Self {
+            clock: Arc::default(),
+            server: Arc::new(Mutex::new(server)),
+            clients: Vec::new(),
+            rng: StdRng::seed_from_u64(seed),
+            given: Vec::new(),
+            at: 0,
+        };
+        for _ in 0..clients {
+            let client = world.begins(false);
+            world.clients.push(client);
         }
-        Self { clock, server, clients, rng, given: Vec::new(), at: 0 }
+        // Twice, so that the first knows of the last.
+        for client in world.clients.iter().chain(&world.clients) {
+            client.announce("worker", 1).await.unwrap();
+        }
+        world
+    }
+
+    /// A worker that knows nothing yet, cut off from the beginning or not.
+    fn begins(&mut self, cut: bool) -> CarefulLocks<Client> {
+        let mut server = self.server.lock().unwrap();
+        let number = server.seen_after.len();
+        server.seen_after.push(Tick::default());
+        if cut {
+            server.cut.insert(number);
+        }
+        drop(server);
+        let client = Client { number, clock: self.clock.clone(), server: self.server.clone() };
+        let client = CarefulLocks::around(client, self.clock.clone());
+        client.state().phase = self.rng.random();
+        client
     }
 
     fn now(&self) -> Tick {
@@ -193,7 +226,10 @@ impl World {
         while self.at < until {
             self.at += STEP;
             *self.clock.0.lock().unwrap() = Tick::at(Duration::from_millis(self.at));
-            for client in &self.clients {
+            for (number, client) in self.clients.iter().enumerate() {
+                if self.at % ALIVE == number as u64 * STEP {
+                    _ = client.announce("worker", 1).await;
+                }
                 if self.rng.random_bool(0.5) {
                     let wanted = self.rng.random_range(1..=5);
                     let permits = client.take(&key, LIMIT, wanted).await.unwrap().permits;
@@ -287,16 +323,67 @@ async fn some_that_are_cut_off_take_no_more_than_a_tenth() {
     }
 }
 
+/// Some or all are cut off for minutes, and meanwhile four of those are started anew or are new.
 #[tokio::test]
-async fn work_goes_on_slowly_at_first_then_at_the_whole_rate_and_then_together() {
+async fn however_long_some_are_cut_off_all_together_stay_near_the_limit() {
+    for seed in 0..20 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let all = rng.random_range(2..=8);
+        let mut world = World::new(all, seed).await;
+        world.run(3.0).await;
+        let cut = if seed % 4 == 0 { all } else { rng.random_range(1..all) };
+        world.server.lock().unwrap().cut = (0..cut).collect();
+        for restarted in 0..4 {
+            world.run(rng.random_range(15.0..35.0)).await;
+            let client = world.begins(true);
+            if restarted < cut && rng.random_bool(0.5) {
+                world.clients[restarted] = client;
+            } else {
+                world.clients.push(client);
+            }
+        }
+        world.run(40.0).await;
+        world.server.lock().unwrap().cut.clear();
+        world.run(20.0).await;
+        let (one, ten) = (world.most_in(1), world.most_in(10));
+        // The limit, a tenth of it, a hundredth for each of the four; a burst of the fleet, and one of each that was alone.
+        let alone = 5 + cut as u32 + 4;
+        assert!(one <= 57 + alone && ten <= 570 + alone, "{one} in a second and {ten} in ten, seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn a_fleet_started_anew_while_redis_is_gone_is_slow_and_has_its_first_calls_at_once() {
+    let mut world = World::new(8, 1).await;
+    world.run(2.0).await;
+    world.down();
+    for number in 0..8 {
+        world.clients[number] = world.begins(false);
+    }
+    let first = world.run(0.5).await;
+    assert_eq!(first, 8, "one of each");
+    let sum = world.run(60.0).await;
+    assert!((200..=248).contains(&sum), "eight hundredths of 50 a second for 60 seconds: {sum}");
+}
+
+#[tokio::test]
+async fn workers_that_fell_silent_still_have_their_part() {
+    let mut world = World::new(8, 1).await;
+    world.server.lock().unwrap().cut = (0..6).collect();
+    world.run(90.0).await;
+    assert_eq!(world.clients[7].workers().await.unwrap().workers, 2);
+    world.down();
+    let sum = world.run(30.0).await;
+    assert!((100..=158).contains(&sum), "a tenth of 50 a second for 30 seconds: {sum}");
+}
+
+#[tokio::test]
+async fn work_goes_on_slowly_and_then_together() {
     let mut world = World::new(4, 1).await;
     world.run(2.0).await;
     world.down();
-    let first = world.run(29.0).await;
-    assert!((100..=145).contains(&first), "a tenth of 50 a second for 29 seconds: {first}");
-    world.run(2.0).await;
-    let later = world.run(20.0).await;
-    assert!((800..=1_000).contains(&later), "50 a second for 20 seconds: {later}");
+    let alone = world.run(60.0).await;
+    assert!((250..=304).contains(&alone), "a tenth of 50 a second for 60 seconds: {alone}");
     assert_eq!(world.clients[0].alone().unwrap().code, "locks.unreachable");
     assert_eq!(world.clients[0].workers().await.unwrap().workers, 4);
     world.up(true);

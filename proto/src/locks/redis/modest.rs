@@ -8,12 +8,13 @@ use super::careful::Answer;
 use crate::clock::Tick;
 use crate::locks::{Bucket, BucketKey, Feedback, Grant, Limit};
 
-/// Among how many the budget is shared when nobody was ever counted.
-const UNKNOWN: u32 = 4;
-/// A smaller count is believed only when the larger is this old: workers that have not come back yet are not gone.
-const BELIEF: Duration = Duration::from_secs(60);
-/// The part of our part that we use while only we may be cut off, and for how long that is thought.
-const CAUTION: (f64, Duration) = (0.1, Duration::from_secs(30));
+/// Of the rate, what those that were counted use all together while they are alone: the others may use all of it.
+const CAUTION: f64 = 0.1;
+/// Who was never counted takes itself for one of this many. A hundredth of the rate is little enough that a fleet may be
+/// started anew while Redis is gone.
+const UNKNOWN: u32 = 10;
+/// A smaller count is believed only when the larger is this old: who fell silent may be cut off, and still make calls.
+const BELIEF: Duration = Duration::from_secs(3_600);
 /// No bucket begins to fill later than this many seconds.
 const LATEST: f64 = 60.0;
 /// Who waits alone asks again after this long, for Redis may be back.
@@ -43,31 +44,38 @@ impl Replicas {
     pub(super) fn count(&self) -> u32 {
         self.most.map_or(UNKNOWN, |(most, _)| most.max(1))
     }
+
+    /// Our part from `since` on, when we went alone.
+    pub(super) fn part(&self, phase: f64, since: Tick) -> Part {
+        Part { share: CAUTION / f64::from(self.count()), counted: self.most.is_some(), phase, since }
+    }
 }
 
 /// The part of the fleet's rate that is ours alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Part {
     share: f64,
+    counted: bool,
     /// From 0 to 1, different in each process: how much of the time to its first permit it waits on top. All went alone
     /// at the same moment, and would else make their first calls at the same moment too.
     phase: f64,
+    since: Tick,
 }
 
 impl Part {
-    pub(super) fn new(replicas: u32, phase: f64, alone: Duration) -> Self {
-        let caution = if alone < CAUTION.1 { CAUTION.0 } else { 1.0 };
-        Self { share: caution / f64::from(replicas.max(1)), phase }
-    }
-
     fn of(self, limit: Limit, rate: f64) -> Limit {
         let start = limit.start.min(rate) * self.share;
         Limit { per_second: limit.per_second * self.share, start, burst: 1 }
     }
 
-    fn empty_bucket(self, limit: Limit, now: Tick) -> Bucket {
+    /// A bucket that was empty when we went alone: what was used before is not known here. Who was never counted has
+    /// one call at once, or a run that begins now would wait for its first longer than the probe does.
+    fn bucket(self, limit: Limit) -> Bucket {
+        if !self.counted {
+            return Bucket::new(limit, self.since);
+        }
         let late = (self.phase / limit.per_second.max(f64::MIN_POSITIVE)).min(LATEST);
-        Bucket::drained(limit, now.plus(Duration::from_secs_f64(late)))
+        Bucket::drained(limit, self.since.plus(Duration::from_secs_f64(late)))
     }
 }
 
@@ -143,7 +151,7 @@ impl Known {
         let pause = self.pause(now);
         let grant = if pause.is_zero() {
             let limit = part.of(limit, self.rate());
-            self.own(part, limit, now).take(limit, wanted, now)
+            self.own(part, limit).take(limit, wanted, now)
         } else {
             Grant { permits: 0, wait: pause }
         };
@@ -152,15 +160,15 @@ impl Known {
 
     pub(super) fn feed(&mut self, part: Part, limit: Limit, feedback: Feedback, now: Tick) {
         let limit = part.of(limit, self.rate());
-        self.own(part, limit, now).feed(limit, feedback, now);
+        self.own(part, limit).feed(limit, feedback, now);
     }
 
-    /// Our own bucket. It starts empty, and again when our part changed: what was used before is not known here.
-    fn own(&mut self, part: Part, limit: Limit, now: Tick) -> &mut Bucket {
+    /// Our own bucket, which begins again when our part changed.
+    fn own(&mut self, part: Part, limit: Limit) -> &mut Bucket {
         if self.own.as_ref().is_none_or(|(held, _)| *held != part) {
             self.own = None;
         }
-        let (_, bucket) = self.own.get_or_insert_with(|| (part, part.empty_bucket(limit, now)));
+        let (_, bucket) = self.own.get_or_insert_with(|| (part, part.bucket(limit)));
         bucket
     }
 }

@@ -26,8 +26,8 @@ const STALE: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(50);
 /// Good news is told this often.
 const NEWS: Duration = Duration::from_millis(200);
-/// A budget that does not answer for this long is down.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A budget that does not answer for this long is down. One whose server is silent answers sooner, by itself.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A budget that was down is asked again after this long.
 const AGAIN: Duration = Duration::from_secs(5);
 /// A call that had its permit but waited longer than this for a place gives the permit back and waits for another.
