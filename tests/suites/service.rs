@@ -1,8 +1,10 @@
 //! The coordinator as a service: the real binaries against a simulated workspace, on one store.
 
+use jiff::Timestamp;
 use lakehold_sim::{Effect, Fault, Population, Shape, Sim, SimConfig, When};
 use lakehold_tests::component::free_port;
 use lakehold_tests::program::{Program, Running, until};
+use lakehold_tests::small::Small;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -138,6 +140,29 @@ async fn a_schedule_makes_a_snapshot_and_makes_it_once() {
     service.says("this due time has its run").await;
     end_well(service).await;
     assert_eq!((scene.program.runs(), scene.program.manifests().len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_due_time_waits_for_the_run_before_it() {
+    let scene = Scene::with("schedule: {cron: '* * * * * *'}").await;
+    scene.hang();
+    let mut service = scene.serve().await;
+    service.until("a run", || scene.program.runs() == 1).await;
+    service.says("a due time waits: its environment is busy").await;
+    let schedules = scene.get("/v1/schedules").await;
+    assert_eq!(schedules["schedules"][0]["last"]["begun"], false, "{schedules:#}");
+    assert_eq!((scene.program.runs(), scene.program.manifests().len()), (1, 0));
+    scene.sim.clear_faults();
+    service.until("the next run", || scene.program.runs() > 1).await;
+    let listed = scene.get("/v1/runs").await;
+    let time = |run: &Value, field: &str| run[field].as_str().map(|time| time.parse::<Timestamp>().unwrap());
+    let mut runs: Vec<_> = listed["runs"].as_array().unwrap().iter().collect();
+    runs.sort_by_key(|run| time(run, "planned"));
+    for pair in runs.windows(2) {
+        let (ended, planned) = (time(pair[0], "ended"), time(pair[1], "planned"));
+        assert!(ended.is_some() && ended <= planned, "two at a time: {listed:#}");
+    }
+    end_well(service).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,6 +332,46 @@ async fn a_handed_over_run_outlives_who_asked_for_it_and_the_service() {
     let seen = looking.end().await;
     assert_eq!(seen.code, Some(0), "{seen:#?}");
     assert_eq!(prod(&seen.json())["content_root"], expected["content_root"]);
+    assert_eq!(scene.program.runs(), 1);
+    end_well(service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handed_over_run_that_stopped_is_waited_for() {
+    let scene = Scene::new().await;
+    let Some(_disk) = Small::at(scene.program.path("store"), 16 * 1024) else {
+        eprintln!(
+            "no file system can be mounted here: what is waited for is only tried beside `Stopped::resumes`"
+        );
+        return;
+    };
+    let expected = alone(&scene.sim).await;
+    let service = scene.serve().await;
+    scene.hand_over();
+    let mut asking = scene.hanging("backup -o json").await;
+    let status = format!("/v1/runs/{}", scene.run_id().await);
+    // All is written down but what hangs.
+    let open = async || {
+        let tasks = &scene.get(&status).await["tasks"]["prod"];
+        tasks["known"].as_u64().zip(tasks["settled"].as_u64()).map(|(known, settled)| known - settled)
+    };
+    while open().await.is_none_or(|open| open > 1) {}
+    let filler = scene.program.path("store/filler");
+    let full = std::io::copy(&mut std::io::repeat(0), &mut std::fs::File::create(&filler).unwrap());
+    assert!(full.is_err(), "{full:?}");
+    scene.sim.clear_faults();
+    asking.says("it is taken up again within a minute").await;
+    let stopped = scene.get(&status).await;
+    assert_eq!((&stopped["here"], &stopped["resumes"]), (&json!(false), &json!(true)), "{stopped:#}");
+    assert_eq!((&stopped["state"], &stopped["fault"]["code"]), (&json!("unfinished"), &json!("store.full")));
+    std::fs::remove_file(&filler).unwrap();
+    // The next service looks at once for what was left.
+    end_well(service).await;
+    let service = scene.serve().await;
+    let ended = asking.end().await;
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert_eq!(ended.err.matches("the run stopped").count(), 1, "{ended:#?}");
+    assert_eq!(prod(&ended.json())["content_root"], expected["content_root"]);
     assert_eq!(scene.program.runs(), 1);
     end_well(service).await;
 }

@@ -15,8 +15,9 @@ use crate::backup::progress::Watched;
 use crate::backup::runs;
 use crate::backup::summary::Summary;
 use crate::engine::view::{RunView, Tasks};
-use crate::output::say;
+use crate::output::{escaped, say};
 use crate::serve::client::Client;
+use crate::serve::wire::{Status, unfinished};
 
 /// How often the service is asked.
 const ASK: Duration = Duration::from_millis(500);
@@ -45,17 +46,22 @@ impl Watch {
         }
     }
 
-    /// Looks on over the API until the run has ended. A service that is away for a while is waited for.
+    /// Looks on over the API until the run has ended. A service that is away for a while is waited for, and so is a run that
+    /// stopped and is taken up again.
     pub(super) async fn over(self, service: &Client, signals: Signals) -> Result<Summary> {
         let (view, clock, run) = (RunView::default(), SystemClock::shared(), self.run.to_string());
         let ended = async {
-            let mut away = false;
+            let (mut away, mut told) = (false, false);
             loop {
                 match service.status(&run).await {
                     Ok(status) => {
                         away = false;
+                        if status.resumes && !std::mem::replace(&mut told, true) {
+                            say(&stopped(&status));
+                        }
                         view.put(status.tasks);
                         match (status.summary, status.fault) {
+                            _ if status.resumes => {}
                             (Some(summary), _) => return Ok(summary),
                             (None, Some(fault)) => return Err(fault.into_fault()),
                             (None, None) => {}
@@ -127,6 +133,14 @@ impl Watch {
         Fault::new(Class::Cancelled, "run.unwatched", format!("watch {run}"), detail)
             .hint(format!("look again: lakehold run watch {run}; end it: lakehold run cancel {run}"))
     }
+}
+
+/// What is said of a run that stopped and is taken up again.
+fn stopped(status: &Status) -> String {
+    let failed = status.fault.iter().map(|fault| format!("{}: {}", fault.context, fault.detail));
+    let unfinished = status.summary.iter().flat_map(unfinished).map(|fault| fault.message.clone());
+    let why = failed.chain(unfinished).next().unwrap_or_default();
+    format!("warning: the run stopped: {}; waiting, it is taken up again within a minute", escaped(&why))
 }
 
 /// The tasks of which outcomes were seen, by batch.

@@ -63,6 +63,8 @@ struct State {
     /// Runs that this service works on, or could not end.
     runs: BTreeMap<RunId, Arc<Mine>>,
     tasks: JoinSet<()>,
+    /// The due time of each environment that was seen last.
+    seen: BTreeMap<EnvName, Option<Timestamp>>,
     /// The due time of each environment that is known to have been begun.
     begun: BTreeMap<EnvName, Timestamp>,
     /// Environments that a schedule's run is being planned or carried out for.
@@ -196,9 +198,11 @@ impl Service {
             Some(report) => Some(Summary::of_ended(&**store, &plan, report).await?),
             None => None,
         };
-        let (mut fault, mut here) = (None, false);
+        let (mut fault, mut here, mut resumes) = (None, false, false);
         if let Some(mine) = mine.as_ref().filter(|_| report.is_none()) {
-            match &*mine.end.lock().unwrap_or_else(PoisonError::into_inner) {
+            let end = mine.end.lock().unwrap_or_else(PoisonError::into_inner);
+            resumes = end.as_ref().is_some_and(Stopped::resumes);
+            match &*end {
                 None => here = true,
                 Some(Stopped::Failed(why)) => fault = Some(ErrorDocument::from(why)),
                 Some(Stopped::Unfinished(unfinished)) => summary = Some((**unfinished).clone()),
@@ -209,6 +213,7 @@ impl Service {
             row: runs::row(&plan, report.as_ref()),
             here,
             tasks: mine.map(|mine| mine.view.tasks()).unwrap_or_default(),
+            resumes,
             summary,
             fault,
         })
@@ -273,12 +278,9 @@ impl Service {
 
     async fn begin_what_is_due(self: &Arc<Self>) -> Result<()> {
         let clock = &self.running.backup.engine.clock;
-        for (environment, (_, schedule)) in &self.schedules {
-            let Some(due) = schedule.due(clock.now()) else { continue };
-            if !self.state().is_free(environment, due, clock.tick()) {
-                continue;
-            }
-            let run = schedule.run(due);
+        // All are seen before the store is asked: a time is not missed because the store is away.
+        let all = self.state().due(&self.schedules, clock.now(), clock.tick());
+        for (environment, due, run) in all {
             if self.is_begun(run).await? {
                 debug!(%environment, run.id = %run, "this due time has its run");
                 self.state().begun.insert(environment.clone(), due);
@@ -298,7 +300,7 @@ impl Service {
     async fn begin_scheduled(self: &Arc<Self>, environment: &EnvName, run: RunId) {
         let request =
             Request { environments: vec![environment.clone()], scheduled: Some(run), ..Request::default() };
-        let refused = match self.plan(&request).await {
+        let refused = match self.opened(&request).await {
             Ok(planned) => match planned.refused.get(environment).cloned() {
                 None => {
                     info!(run.id = %run, %environment, "beginning a scheduled run");
@@ -385,7 +387,40 @@ impl Service {
     }
 }
 
+impl Stopped {
+    /// Whether time may mend all that stopped it. It is taken up again in any case; but where a person must see to something
+    /// first, nobody should wait for it.
+    fn resumes(&self) -> bool {
+        match self {
+            Self::Failed(fault) => fault.class.may_retry(),
+            Self::Unfinished(summary) => wire::unfinished(summary).all(|fault| fault.class.may_retry()),
+        }
+    }
+}
+
 impl State {
+    /// The due times that may be begun now, as far as is known here.
+    fn due<'a>(
+        &mut self,
+        schedules: &'a BTreeMap<EnvName, (ScheduleConfig, Schedule)>,
+        now: Timestamp,
+        tick: Tick,
+    ) -> Vec<(&'a EnvName, Timestamp, RunId)> {
+        let mut all = Vec::new();
+        for (environment, (_, schedule)) in schedules {
+            let seen = self.seen.entry(environment.clone()).or_default();
+            let before = *seen;
+            let Some(due) = schedule.due(now, seen) else { continue };
+            if before != Some(due) && self.busy.contains(environment) {
+                info!(%environment, %due, "a due time waits: its environment is busy");
+            }
+            if self.is_free(environment, due, tick) {
+                all.push((environment, due, schedule.run(due)));
+            }
+        }
+        all
+    }
+
     /// Whether the environment's due time may be begun, as far as is known here.
     fn is_free(&self, environment: &EnvName, due: Timestamp, now: Tick) -> bool {
         let begun = self.begun.get(environment).is_some_and(|begun| *begun >= due);
@@ -425,4 +460,34 @@ fn accepted(planned: &Planned) -> Accepted {
 fn stopping() -> Fault {
     Fault::new(Class::Unavailable, "serve.stopping", "begin a run", "the service is stopping")
         .hint("try again when it is up")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::report::EndState;
+    use crate::backup::summary::{EnvSummary, SUMMARY_SCHEMA};
+
+    #[test]
+    fn what_time_may_mend_is_waited_for_and_nothing_else() {
+        use Class::{Config, Denied, Integrity, Unavailable};
+        use EndState::{Failed, Unfinished};
+        let fault = |class| Fault::new(class, "test.fault", "store an outcome", "not now");
+        let one = |state, class| EnvSummary { state, snapshot: None, fault: Some(fault(class).record()) };
+        let unfinished = |ends: Vec<EnvSummary>| {
+            let names = ["a", "b"].into_iter().map(|name| name.parse().unwrap());
+            let environments = names.zip(ends).collect();
+            let (schema, run, trace) = (SUMMARY_SCHEMA.into(), None, None);
+            Stopped::Unfinished(Box::new(Summary { schema, run, trace, environments }))
+        };
+        for (stopped, resumes) in [
+            (Stopped::Failed(fault(Unavailable)), true),
+            (Stopped::Failed(fault(Denied)), false),
+            // One that was refused from the start is no reason to give the other one up.
+            (unfinished(vec![one(Failed, Config), one(Unfinished, Unavailable)]), true),
+            (unfinished(vec![one(Unfinished, Unavailable), one(Unfinished, Integrity)]), false),
+        ] {
+            assert_eq!(stopped.resumes(), resumes, "{stopped:?}");
+        }
+    }
 }

@@ -14,7 +14,8 @@ use lakehold_proto::config::{Missed, ScheduleConfig};
 use lakehold_proto::fault::Result;
 use lakehold_proto::ids::{EnvName, Hash, RunId};
 
-/// A due time that fired longer ago than this was missed: somebody who is there begins it within seconds.
+/// A due time that fired longer ago than this, and was not seen before, was missed: somebody who is there sees it within
+/// seconds.
 const MISSED: SignedDuration = SignedDuration::from_mins(5);
 
 /// When one environment is backed up.
@@ -46,10 +47,15 @@ impl Schedule {
 
     /// What is to be begun now, unless it has been: the last due time that has fired. An earlier one is never made up for,
     /// since a backup has no use for the past; the last one is left, too, when it was missed and the schedule skips such.
-    pub fn due(&self, now: Timestamp) -> Option<Timestamp> {
+    /// `seen` is what was due at the last look: what was seen in time is not missed, however long it has to wait.
+    pub fn due(&self, now: Timestamp, seen: &mut Option<Timestamp>) -> Option<Timestamp> {
         let due = self.last(now)?;
         let late = now.duration_since(self.fires(due));
-        (self.missed == Missed::Run || late <= MISSED).then_some(due)
+        if self.missed == Missed::Skip && late > MISSED && *seen != Some(due) {
+            return None;
+        }
+        *seen = Some(due);
+        *seen
     }
 
     /// The last due time that has fired.
@@ -156,10 +162,10 @@ mod tests {
         ] {
             let schedule = berlin(cron);
             let mut begun = BTreeSet::new();
-            let mut newest = None;
+            let (mut newest, mut seen) = (None, None);
             for second in 0..4 * 3600 {
                 let now = at(from) + SignedDuration::from_secs(second);
-                let due = schedule.due(now).unwrap();
+                let due = schedule.due(now, &mut seen).unwrap();
                 assert!(Some(due) >= newest, "{cron}: at {now} it is {due} after {newest:?}");
                 newest = Some(due);
                 if due > at(from) {
@@ -181,10 +187,29 @@ mod tests {
             ("2026-08-03T02:05:01Z", due, None),
             ("2026-08-04T01:59:59Z", due, None),
         ] {
-            assert_eq!((run.due(at(now)), skip.due(at(now))), (made_up, skipped), "{now}");
+            let found = (run.due(at(now), &mut None), skip.due(at(now), &mut None));
+            assert_eq!(found, (made_up, skipped), "{now}");
         }
         // However long nobody was there, only the last is due.
-        assert_eq!(run.due(at("2027-08-03T12:00:00Z")), Some(at("2027-08-03T02:00:00Z")));
+        assert_eq!(run.due(at("2027-08-03T12:00:00Z"), &mut None), Some(at("2027-08-03T02:00:00Z")));
+    }
+
+    #[test]
+    fn a_time_that_was_seen_in_time_stays_due_until_the_next() {
+        let skip = named("prod", "{cron: '0 2 * * *', missed: skip}");
+        let (third, fourth) = (Some(at("2026-08-03T02:00:00Z")), Some(at("2026-08-04T02:00:00Z")));
+        let mut seen = None;
+        for (now, due) in [
+            ("2026-08-03T01:59:58Z", None),
+            ("2026-08-03T02:00:02Z", third),
+            ("2026-08-03T02:05:03Z", third),
+            ("2026-08-04T01:59:59Z", third),
+            ("2026-08-04T02:00:01Z", fourth),
+            // Nobody was there on the fifth.
+            ("2026-08-05T02:05:01Z", None),
+        ] {
+            assert_eq!(skip.due(at(now), &mut seen), due, "{now}");
+        }
     }
 
     #[test]

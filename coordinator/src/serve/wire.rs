@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use lakehold_proto::config::Missed;
+use lakehold_proto::fault::FaultRecord;
 use lakehold_proto::ids::{EnvName, RunId};
 use lakehold_proto::plan::Plan;
 use serde::{Deserialize, Serialize};
 
+use crate::backup::report::EndState;
 use crate::backup::runs::Row;
 use crate::backup::summary::Summary;
 use crate::engine::view::Tasks;
@@ -45,12 +47,22 @@ pub struct Status {
     pub here: bool,
     /// How far it is in each environment, where this service knows.
     pub tasks: BTreeMap<EnvName, Tasks>,
+    /// Whether it stopped here by what time may mend, and is taken up again: `summary` and `fault` say why it stopped, and
+    /// not how it ends.
+    #[serde(default)]
+    pub resumes: bool,
     /// What it came to, once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
     /// Why this service could not go on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<ErrorDocument>,
+}
+
+/// Why environments of a run that stopped were not finished.
+pub fn unfinished(summary: &Summary) -> impl Iterator<Item = &FaultRecord> {
+    let left = summary.environments.values().filter(|one| one.state == EndState::Unfinished);
+    left.filter_map(|one| one.fault.as_ref())
 }
 
 /// When everything is backed up.
