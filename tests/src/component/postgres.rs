@@ -124,8 +124,10 @@ impl Postgres {
     /// The same, with what was said if it fails.
     pub fn try_sql(&self, database: &str, sql: &str) -> (Option<String>, String) {
         let mut child = self.psql(database).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        let written = child.stdin.take().unwrap().write_all(sql.as_bytes());
         let ended = child.wait_with_output().unwrap();
+        // One that cannot connect ends without reading; how it ended tells so.
+        assert!(written.is_ok() || !ended.status.success(), "{written:?}");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         (ended.status.success().then(|| text(&ended.stdout)), text(&ended.stderr))
     }
