@@ -15,6 +15,7 @@ use lakehold_worker::progress::Progress;
 use lakehold_worker::serve::{Plans, Sources, Worker, serve};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::error;
 
 use crate::backup::Backup;
 use crate::engine::drive::Engine;
@@ -87,7 +88,11 @@ impl Embedded {
         parts.pools.values().for_each(|pool| *pools.entry(pool.clone()).or_default() += 1);
         for (pool, environments) in pools {
             let (worker, stopped) = (worker.clone(), stopped.clone());
-            workers.spawn(async move { serve(worker, &pool, slots(environments), stopped).await });
+            workers.spawn(async move {
+                if let Err(fault) = serve(worker, &pool, slots(environments), stopped).await {
+                    error!(%fault, pool, "nobody serves this pool any more");
+                }
+            });
         }
         drop(stopped);
         let Parts { store, locks, clock, .. } = parts;

@@ -34,7 +34,8 @@ pub async fn store(settings: &Settings) -> Result<(SharedStore, Option<Directory
                 insecure: given.insecure,
                 ..S3Config::default()
             };
-            Ok((Traced::over(Arc::new(S3Store::connect(config).await?)), None))
+            let store = Arc::new(S3Store::connect(config).await?);
+            Ok((Traced::over_bucket(store, bucket, prefix), None))
         }
     }
 }

@@ -349,12 +349,12 @@ pub enum State {
 /// What may happen to a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The coordinator sends the next attempt.
+    /// The coordinator sends the next attempt, or the one under way once more.
     Send {
         /// Now.
         at: Tick,
     },
-    /// The queue is thought to have forgotten the attempt under way (it was silent for too long).
+    /// The attempt under way is lost with whoever had it, or with the queue: it was silent for too long.
     Silent {
         /// Now.
         at: Tick,
@@ -398,7 +398,7 @@ pub struct IllegalStep {
 /// to any state is legal and at most changes nothing; only the coordinator's own moves can be illegal.
 ///
 /// # Errors
-/// [`IllegalStep`] when the coordinator sends a task that is not pending, or times out one that is not under way.
+/// [`IllegalStep`] when the coordinator sends a task that is neither pending nor sent, or times out one that is not under way.
 pub fn next(state: State, event: Event) -> std::result::Result<State, IllegalStep> {
     use State::{Lost, Pending, Sent, Settled, Started};
     let illegal = Err(IllegalStep { state, event });
@@ -406,8 +406,8 @@ pub fn next(state: State, event: Event) -> std::result::Result<State, IllegalSte
         (Settled | Lost, Event::Settle) => Settled,
         (_, Event::Settle) => Settled,
 
-        (Pending { attempt, .. }, Event::Send { at }) => Sent { attempt, at },
-        (Sent { .. } | Started { .. } | Settled | Lost, Event::Send { .. }) => return illegal,
+        (Pending { attempt, .. } | Sent { attempt, .. }, Event::Send { at }) => Sent { attempt, at },
+        (Started { .. } | Settled | Lost, Event::Send { .. }) => return illegal,
 
         (Sent { attempt, .. }, Event::Silent { at }) => again(attempt, at),
         (Started { epoch, .. }, Event::Silent { at }) => again(epoch.attempt, at),
@@ -533,7 +533,7 @@ mod tests {
             .flat_map(|&s| events.iter().map(move |&e| (s, e)))
             .filter(|&(s, e)| next(s, e).is_err())
             .count();
-        assert_eq!(illegal, 7, "only the coordinator's own Send and Silent can be illegal");
+        assert_eq!(illegal, 6, "only the coordinator's own Send and Silent can be illegal");
         for event in events {
             assert!(matches!(next(State::Settled, event), Ok(State::Settled) | Err(_)));
         }

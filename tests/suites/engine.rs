@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use async_trait::async_trait;
 use lakehold::backup::report::EndState;
 use lakehold::backup::{Request, cancel, runs};
+use lakehold::engine::drive::EnvEnd;
 use lakehold::engine::ledger::Sizes;
 use lakehold::engine::state::EnvRun;
 use lakehold::engine::view::RunView;
 use lakehold_proto::clock::{SharedClock, SystemClock};
-use lakehold_proto::ids::{Kind, Nonce, RunId};
+use lakehold_proto::fault::Result;
+use lakehold_proto::ids::{EnvName, Kind, Nonce, RunId};
 use lakehold_proto::locks::MemoryLocks;
 use lakehold_proto::manifest::{Manifest, SnapshotState};
-use lakehold_proto::outcome::{Outcome, Standing, Verdict};
+use lakehold_proto::outcome::{Outcome, OutcomeId, Standing, Verdict};
 use lakehold_proto::plan::{Plan, Selection};
 use lakehold_proto::queue::{MemoryQueue, Message, Mischief, Queue as _, QueueName};
 use lakehold_proto::store::{Key, Misbehaviour};
@@ -20,9 +23,10 @@ use lakehold_tests::program::until;
 use lakehold_tests::site::{Site, committed, prod, refused, request};
 use lakehold_tests::synthetic::{FILE, FLAT, FOLDER, OneSource, Synthetic};
 use lakehold_worker::outcome::encode_outcome;
-use lakehold_worker::serve::{Worker, serve};
+use lakehold_worker::serve::{Sources, Worker, serve};
+use lakehold_worker::source::SharedSource;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// 1 + 3 + 9 folders below `/root`, three files in each, and 25 flat items.
@@ -34,6 +38,11 @@ fn scene() -> (Arc<Synthetic>, Site) {
 
 fn count(manifest: &Manifest, kind: &Kind) -> u64 {
     manifest.by_kind()[kind].counts.items
+}
+
+async fn write_plan(site: &Site, planned: &Plan) {
+    let body = serde_json::to_vec(planned).unwrap();
+    site.store.put_new(&Key::plan(planned.run), body.into()).await.unwrap();
 }
 
 /// The first environment of a plan, of which nothing is known.
@@ -180,11 +189,7 @@ async fn whatever_write_fails_the_resumed_run_ends_the_same() {
         let faults = vec![Misbehaviour::LoseAnswer(write), Misbehaviour::LoseWrite(write + 3)];
         let first = site.backup_with(site.engine_with(faults), request()).await;
         let manifest = match first {
-            Ok(ended)
-                if matches!(ended.environments[&prod()], lakehold::engine::drive::EnvEnd::Committed(_)) =>
-            {
-                committed(ended)
-            }
+            Ok(ended) if matches!(ended.environments[&prod()], EnvEnd::Committed(_)) => committed(ended),
             _ => committed(site.backup_with(site.engine(), request()).await.unwrap()),
         };
         assert_eq!(manifest.content_root, undisturbed, "write {write}");
@@ -273,8 +278,7 @@ async fn a_worker_begins_no_task_of_a_cancelled_run() {
     let engine = site.engine();
     let planned = engine.backup.plan(&request()).await.unwrap().plan;
     engine.drain().await;
-    let body = serde_json::to_vec(&planned).unwrap();
-    site.store.put_new(&Key::plan(planned.run), body.into()).await.unwrap();
+    write_plan(&site, &planned).await;
     for cancelled in [false, true] {
         if cancelled {
             site.store.put_new(&Key::cancel(planned.run), "{}".into()).await.unwrap();
@@ -288,7 +292,7 @@ async fn a_worker_begins_no_task_of_a_cancelled_run() {
         queue.close();
         let (_go_on, stop) = watch::channel(false);
         let before = source.worked.load(Ordering::Relaxed);
-        serve(worker(&site, &source, &queue, clock), "default", 2, stop).await;
+        serve(worker(&site, &source, &queue, clock), "default", 2, stop).await.unwrap();
         assert_eq!(source.worked.load(Ordering::Relaxed) == before, cancelled);
     }
 }
@@ -301,6 +305,7 @@ async fn a_delivery_that_comes_again_tells_of_every_outcome() {
     let engine = site.engine();
     let planned = engine.backup.plan(&request()).await.unwrap().plan;
     engine.drain().await;
+    write_plan(&site, &planned).await;
     let (replies, queue) = (QueueName::replies(Nonce::random()), MemoryQueue::new());
     let (mut run, clock) = begin(&planned);
     let mut assignment = run.due(&replies, clock.tick()).unwrap().remove(0);
@@ -314,7 +319,7 @@ async fn a_delivery_that_comes_again_tells_of_every_outcome() {
     let mut inbox = queue.consume(&replies, 2).await.unwrap();
     queue.close();
     let (_go_on, stop) = watch::channel(false);
-    serve(worker(&site, &source, &queue, clock), "default", 1, stop).await;
+    serve(worker(&site, &source, &queue, clock), "default", 1, stop).await.unwrap();
     let mut told = BTreeSet::new();
     while let Some(delivery) = inbox.next().await.unwrap() {
         told.extend(delivery.message().read::<Vec<Report>>().unwrap().into_iter().map(|report| report.nonce));
@@ -322,6 +327,69 @@ async fn a_delivery_that_comes_again_tells_of_every_outcome() {
     }
     assert_eq!(told, nonces.into());
     assert_eq!(source.worked.load(Ordering::Relaxed), 0);
+}
+
+/// A worker of another store listens on the same queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_of_another_store_goes_to_whoever_has_it() {
+    let (source, site) = scene();
+    let (elsewhere, other) = scene();
+    let engine = site.engine();
+    let planned = engine.backup.plan(&request()).await.unwrap().plan;
+    engine.drain().await;
+    write_plan(&site, &planned).await;
+    let (tasks, queue) = (QueueName::tasks("default"), MemoryQueue::new());
+    let (mut run, clock) = begin(&planned);
+    let assignment = run.due(&QueueName::replies(Nonce::random()), clock.tick()).unwrap().remove(0);
+    queue.publish(&tasks, Message::of(&assignment).unwrap()).await.unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let serving = |site, source, slots| {
+        serve(worker(site, source, &queue, clock.clone()), "default", slots, stopped.clone())
+    };
+    let taken = async {
+        while queue.waiting(&tasks).await.unwrap() > 0 {
+            tokio::task::yield_now().await;
+        }
+        tokio::select! {
+            ended = serving(&site, &source, 1) => ended.unwrap(),
+            () = until("the task to be done", || source.worked.load(Ordering::Relaxed) > 0) => {}
+        }
+        stop.send(true).unwrap();
+    };
+    let (ended, ()) = tokio::join!(serving(&other, &elsewhere, 1), taken);
+    ended.unwrap();
+    assert_eq!(elsewhere.worked.load(Ordering::Relaxed), 0);
+    assert!(!other.dir.path().join("store/runs").exists(), "nothing is written where it does not belong");
+}
+
+/// What ends each worker that takes it must not go through the whole fleet, again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_came_back_too_often_is_spent() {
+    let (source, site) = scene();
+    let engine = site.engine();
+    let planned = engine.backup.plan(&request()).await.unwrap().plan;
+    engine.drain().await;
+    write_plan(&site, &planned).await;
+    let (tasks, replies, queue) =
+        (QueueName::tasks("default"), QueueName::replies(Nonce::random()), MemoryQueue::new());
+    let (mut run, clock) = begin(&planned);
+    let assignment = run.due(&replies, clock.tick()).unwrap().remove(0);
+    queue.publish(&tasks, Message::of(&assignment).unwrap()).await.unwrap();
+    let mut ended = queue.consume(&tasks, 1).await.unwrap();
+    for times in 0..5 {
+        assert_eq!(ended.next().await.unwrap().unwrap().returned(), times);
+    }
+    queue.close();
+    let (_go_on, stop) = watch::channel(false);
+    serve(worker(&site, &source, &queue, clock), "default", 1, stop).await.unwrap();
+    assert_eq!(source.worked.load(Ordering::Relaxed), 0);
+    let heard = queue.consume(&replies, 1).await.unwrap().next().await.unwrap().unwrap();
+    let report = heard.message().read::<Vec<Report>>().unwrap().remove(0);
+    let id = OutcomeId { task: report.task, attempt: 1, nonce: report.nonce, interim: None };
+    let key = Key::outcome(planned.run, &prod(), report.batch, id);
+    let outcome: Outcome = serde_json::from_slice(&site.store.get(&key).await.unwrap().unwrap()).unwrap();
+    let Verdict::Retry { fault, .. } = outcome.verdict else { panic!("{outcome:?}") };
+    assert_eq!(fault.code, "task.returned");
 }
 
 /// What two services do that share no lock, such as two embedded ones on a bucket.
@@ -366,6 +434,74 @@ async fn a_stopped_run_is_resumed_with_the_same_snapshot() {
     assert_eq!(source.bodies_fetched(), 39);
     let nothing = site.backup_with(site.engine(), resumed).await.unwrap_err();
     assert_eq!(nothing.code, "run.nothing-to-resume");
+}
+
+/// Somebody whose configuration lacks an environment, for a while.
+#[derive(Debug)]
+struct Lacking(OneSource, AtomicBool);
+
+#[async_trait]
+impl Sources for Lacking {
+    async fn source(&self, environment: &EnvName) -> Result<SharedSource> {
+        let lacks = environment.as_str() == "dev" && self.1.load(Ordering::Relaxed);
+        let unknown = "unknown".parse().unwrap();
+        self.0.source(if lacks { &unknown } else { environment }).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_reach_an_environment_of_a_run_leaves_it_to_others() {
+    let (source, _) = scene();
+    let sources = Arc::new(Lacking(OneSource(source), AtomicBool::new(false)));
+    let site = Site::new(sources.clone());
+    let dev: EnvName = "dev".parse().unwrap();
+    let both = Request { environments: vec![dev.clone(), prod()], ..request() };
+    let engine = site.engine();
+    let planned = engine.backup.plan(&both).await.unwrap();
+    let (stop, stopped) = watch::channel(true);
+    engine.backup.carry_out(planned, &RunView::default(), stopped).await.unwrap_err();
+    engine.drain().await;
+    drop(stop);
+
+    // Whoever resumes asks for one of them: all that the run has are locked, and those within reach are carried out.
+    sources.1.store(true, Ordering::Relaxed);
+    let resumed = Request { resume: true, ..request() };
+    let ended = site.backup_with(site.engine(), resumed.clone()).await.unwrap();
+    let EnvEnd::Unfinished(fault) = &ended.environments[&dev] else { panic!("{ended:?}") };
+    assert_eq!(fault.code, "config.no-environment");
+    let run = ended.plan.as_ref().unwrap().run;
+    committed(ended);
+    assert_eq!(site.store.get(&Key::report(run)).await.unwrap(), None, "there is something left to do");
+
+    sources.1.store(false, Ordering::Relaxed);
+    let held = site.engine();
+    let begun = held.backup.plan(&resumed).await.unwrap();
+    let other = Request { environments: vec![dev.clone()], ..request() };
+    let other = site.engine().backup.plan(&other).await.unwrap();
+    assert_eq!(other.refused[&dev].code, "lock.held");
+    let (_go_on, stop) = watch::channel(false);
+    let mut ended = held.backup.carry_out(begun, &RunView::default(), stop).await.unwrap();
+    held.drain().await;
+    let Some(EnvEnd::Committed(of_dev)) = ended.environments.remove(&dev) else { panic!("{ended:?}") };
+    let kinds = |manifest: &Manifest| manifest.kinds.iter().map(|one| one.kind.clone()).collect::<Vec<_>>();
+    assert_eq!(kinds(&of_dev), kinds(&committed(ended)), "every kind is accounted for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_lacks_what_its_coordinator_has_says_so() {
+    let (source, _) = scene();
+    let sources = Arc::new(Lacking(OneSource(source), AtomicBool::new(false)));
+    let site = Site::new(sources.clone());
+    let dev: EnvName = "dev".parse().unwrap();
+    let engine = site.engine();
+    let request = Request { environments: vec![dev.clone()], ..request() };
+    let planned = engine.backup.plan(&request).await.unwrap();
+    sources.1.store(true, Ordering::Relaxed);
+    let (_go_on, stop) = watch::channel(false);
+    let ended = engine.backup.carry_out(planned, &RunView::default(), stop).await.unwrap();
+    engine.drain().await;
+    let EnvEnd::Nothing(fault) = &ended.environments[&dev] else { panic!("{ended:?}") };
+    assert!(fault.to_string().contains("this worker cannot reach dev"), "{fault}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

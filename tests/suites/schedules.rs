@@ -285,7 +285,17 @@ impl World {
         let reply_to = QueueName::replies(Nonce::numbered(0));
         for at in 0..self.coordinators.len() {
             let tick = self.tick();
-            for assignment in self.coordinators[at].run.due(&reply_to, tick).unwrap() {
+            let run = &mut self.coordinators[at].run;
+            // As the driver does: whether others' messages wait in the queue is chance.
+            let mut sent = Vec::new();
+            if run.is_silent(tick) {
+                match self.dice.random_bool(0.5) {
+                    true => run.give_up_silent(tick).unwrap(),
+                    false => sent = run.repeat_silent(&reply_to, tick).unwrap(),
+                }
+            }
+            sent.extend(run.due(&reply_to, tick).unwrap());
+            for assignment in sent {
                 if self.trouble(0.1) {
                     self.queue.push(assignment.clone());
                 }

@@ -32,7 +32,7 @@ On SIGTERM it takes no more tasks and finishes those it has, up to --grace; a se
 What it did not finish is done by another worker.";
 
 /// How often the fleet hears that this worker lives.
-const ALIVE: Duration = Duration::from_secs(10);
+const ALIVE: Duration = Duration::from_secs(5);
 
 /// Takes tasks from the configured queue and carries them out, until it is told to end.
 #[derive(Debug, Parser)]
@@ -126,7 +126,7 @@ async fn work(cli: &Cli) -> Result<()> {
     };
     let (stop, stopped) = watch::channel(false);
     let slots = cli.pools.iter().map(|pool| serve(worker.clone(), pool, cli.slots, stopped.clone()));
-    let serving = futures::future::join_all(slots);
+    let serving = futures::future::try_join_all(slots);
     let id = Nonce::random().to_string();
     let (queue, stopping) = (fleet.queue.clone(), stopped.clone());
     monitor.tells(move || match *stopping.borrow() {
@@ -135,17 +135,18 @@ async fn work(cli: &Cli) -> Result<()> {
     });
     info!(worker = id, pools = cli.pools.join(","), slots = cli.slots, "serving");
     let all_slots = u32::try_from(cli.slots * cli.pools.len()).unwrap_or(u32::MAX);
-    tokio::select! {
-        _ = serving => {}
-        () = tell_that_we_live(&fleet, &id, all_slots, &clock) => {}
+    let ended = tokio::select! {
+        ended = serving => ended.map(|_| ()),
+        () = tell_that_we_live(&fleet, &id, all_slots, &clock) => Ok(()),
         () = told_to_end(signals, &stop, Duration::from_secs(cli.grace), &clock) => {
             warn!("tasks under way were not finished; other workers will do them");
+            Ok(())
         }
-    }
+    };
     fleet.locks.withdraw(&id).await;
     fleet.queue.close().await;
     info!("ended");
-    Ok(())
+    ended
 }
 
 async fn tell_that_we_live(fleet: &Fleet, id: &str, slots: u32, clock: &SharedClock) {

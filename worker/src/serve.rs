@@ -19,12 +19,12 @@ use lakehold_proto::ids::{EnvName, Nonce, RunId};
 use lakehold_proto::killpoint::killpoint;
 use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
-use lakehold_proto::outcome::{Outcome, OutcomeId};
+use lakehold_proto::outcome::{Outcome, OutcomeId, Verdict};
 use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::queue::{Delivery, QueueName, SharedQueue};
 use lakehold_proto::store::{Key, Listed, SharedStore, get_existing};
-use lakehold_proto::task::{Assignment, Report, Reported, Verb};
-use lakehold_proto::telemetry::{Place, Placed as _, metrics};
+use lakehold_proto::task::{Assignment, Report, Reported, Task, Verb};
+use lakehold_proto::telemetry::{self, Place, Placed as _, metrics};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::field::Empty;
@@ -49,6 +49,11 @@ const RENEWAL: Duration = Duration::from_secs(10);
 const LONG: usize = 4;
 /// How often it is asked at most whether a run was cancelled.
 const CANCEL_LOOK: Duration = Duration::from_secs(15);
+/// So often a delivery of one attempt may end without a word, with its worker or the connection, before the attempt counts as
+/// spent.
+const RETURNS: u32 = 5;
+/// Whoever hands something back because others may do it takes nothing for so long: they should be the next to get it.
+const HAND_BACK: Duration = Duration::from_secs(1);
 /// Plans kept in memory.
 const PLANS_KEPT: usize = 8;
 /// Runs of which it is remembered whether they were cancelled.
@@ -86,22 +91,28 @@ pub struct Worker {
 }
 
 /// Serves `pool` with `slots` slots until `stop` turns true or the queue closes.
-pub async fn serve(worker: Worker, pool: &str, slots: usize, stop: watch::Receiver<bool>) {
+///
+/// # Errors
+/// Those of a queue that no waiting mends: it is declared otherwise, or we may not read it. What the slots hold is handed back.
+pub async fn serve(worker: Worker, pool: &str, slots: usize, stop: watch::Receiver<bool>) -> Result<()> {
     let mut running = JoinSet::new();
     for _ in 0..slots.max(1) {
         running.spawn(slot(worker.clone(), QueueName::tasks(pool), stop.clone()));
     }
     while let Some(ended) = running.join_next().await {
-        if let Err(e) = ended {
-            error!(error = %e, "a worker slot ended by a panic");
+        match ended {
+            Ok(ended) => ended?,
+            Err(e) => error!(error = %e, "a worker slot ended by a panic"),
         }
     }
+    Ok(())
 }
 
-async fn slot(worker: Worker, queue: QueueName, mut stop: watch::Receiver<bool>) {
+async fn slot(worker: Worker, queue: QueueName, mut stop: watch::Receiver<bool>) -> Result<()> {
     let mut beside = JoinSet::new();
-    take_tasks(&worker, &queue, &mut stop, &mut beside).await;
+    take_tasks(&worker, &queue, &mut stop, &mut beside).await?;
     while beside.join_next().await.is_some() {}
+    Ok(())
 }
 
 /// Takes tasks until it is told to stop. A long one goes on beside it: it may wait for tasks that this slot would serve.
@@ -110,10 +121,11 @@ async fn take_tasks(
     queue: &QueueName,
     stop: &mut watch::Receiver<bool>,
     beside: &mut JoinSet<()>,
-) {
+) -> Result<()> {
     while !*stop.borrow() {
         let mut consumer = match worker.queue.consume(queue, 1).await {
             Ok(consumer) => consumer,
+            Err(fault) if !fault.class.may_retry() => return Err(fault),
             Err(fault) => {
                 warn!(%fault, "cannot subscribe; trying again");
                 worker.clock.sleep(Duration::from_secs(1)).await;
@@ -123,12 +135,12 @@ async fn take_tasks(
         loop {
             let next = tokio::select! {
                 biased;
-                _ = stop.wait_for(|&stop| stop) => return,
+                _ = stop.wait_for(|&stop| stop) => return Ok(()),
                 next = consumer.next() => next,
             };
             match next {
                 Ok(Some(delivery)) => {
-                    if let Some(long) = worker.handle(delivery).await {
+                    if let Some(long) = worker.handle(queue, delivery).await {
                         beside.spawn(long);
                     }
                     while beside.try_join_next().is_some() {}
@@ -136,7 +148,7 @@ async fn take_tasks(
                         beside.join_next().await;
                     }
                 }
-                Ok(None) => return,
+                Ok(None) => return Ok(()),
                 Err(fault) => {
                     warn!(%fault, "the subscription was lost; subscribing anew");
                     worker.clock.sleep(Duration::from_millis(200)).await;
@@ -145,23 +157,26 @@ async fn take_tasks(
             }
         }
     }
+    Ok(())
 }
 
 impl Worker {
     /// Carries out what was delivered. Of a long task it returns what is left to do once the delivery is acknowledged.
-    async fn handle(&self, delivery: Box<dyn Delivery>) -> Option<BoxFuture<'static, ()>> {
+    async fn handle(&self, queue: &QueueName, delivery: Box<dyn Delivery>) -> Option<BoxFuture<'static, ()>> {
         killpoint("worker.after-deliver");
         let assignment: Assignment = match delivery.message().read() {
             Ok(assignment) => assignment,
             Err(fault) => {
-                // Nobody can work on it, and its coordinator will send it again: keeping it would only block the queue.
-                error!(%fault, "a message is no task; it is dropped");
-                settle(delivery).await;
+                // A newer worker may read it. What nobody can read the broker sets aside, where people find it.
+                error!(%fault, "a message is no task that this version can read; handing it back");
+                drop(delivery);
+                self.clock.sleep(HAND_BACK).await;
                 return None;
             }
         };
         let nonce = Nonce::random();
-        let span = span_of(self.queue.system(), &assignment, Place::read(&delivery.message().trace), nonce);
+        let sent = Place::read(&delivery.message().trace);
+        let span = span_of(self.queue.system(), queue, &assignment, sent, nonce);
         let long = self.begin(delivery, assignment, nonce).instrument(span.clone()).await?;
         Some(long.instrument(span).boxed())
     }
@@ -172,8 +187,16 @@ impl Worker {
         assignment: Assignment,
         nonce: Nonce,
     ) -> Option<BoxFuture<'static, ()>> {
-        if delivery.redelivered() {
+        if delivery.returned() > 0 {
             metrics().redelivered();
+        }
+        if self.is_foreign(&assignment.task).await {
+            error!(
+                "the store of this worker does not have the run of this task; handing it back. Where two stores share a broker, give each a virtual host of its own"
+            );
+            drop(delivery);
+            self.clock.sleep(HAND_BACK).await;
+            return None;
         }
         let lock = assignment.task.id().lock();
         let mut waited = false;
@@ -186,7 +209,7 @@ impl Worker {
             self.clock.sleep(LOCK_LOOK).await;
         }
         killpoint("worker.after-lock");
-        let maybe_done = waited || delivery.redelivered() || assignment.again;
+        let maybe_done = waited || delivery.returned() > 0 || assignment.again;
         let needless = (maybe_done && self.was_done(&assignment).await)
             || (assignment.long && self.has_begun(&assignment).await)
             || self.is_cancelled(assignment.task.run).await;
@@ -216,12 +239,17 @@ impl Worker {
         lock: String,
     ) {
         let began = self.clock.tick();
+        let returned = delivery.as_ref().map_or(0, |delivery| delivery.returned());
         let outcome = tokio::select! {
             biased;
-            outcome = self.execute(assignment.clone(), nonce) => outcome,
+            outcome = self.execute(assignment.clone(), nonce, returned) => outcome,
             () = self.keep_lock(&lock, nonce) => return,
         };
-        Span::current().record("lakehold.verdict", outcome.verdict.word());
+        let span = Span::current();
+        span.record("lakehold.verdict", outcome.verdict.word());
+        if let Verdict::Failed { fault } | Verdict::Retry { fault, .. } = &outcome.verdict {
+            telemetry::failed(&span, &fault.code);
+        }
         metrics().task(outcome.verdict.word(), self.clock.tick().since(began));
         killpoint("worker.before-outcome");
         let stored = store_outcome(&self.store, &self.clock, &outcome).await;
@@ -282,6 +310,12 @@ impl Worker {
         true
     }
 
+    /// Whether the task is of a run that another store has. What the store does not tell now its work will tell.
+    async fn is_foreign(&self, task: &Task) -> bool {
+        let plan = self.plans.get(&*self.store, task.run, &task.environment).await;
+        plan.is_err_and(|fault| fault.code == "store.missing-object")
+    }
+
     /// Whether nobody wants this run's tasks any more. What the store does not tell now it tells at the next look.
     async fn is_cancelled(&self, run: RunId) -> bool {
         let now = self.clock.tick();
@@ -306,10 +340,16 @@ impl Worker {
         }
     }
 
-    /// Carries the task out, whatever happens in it: a panic or the deadline is an outcome too.
-    async fn execute(&self, assignment: Assignment, nonce: Nonce) -> Outcome {
+    /// Carries the task out, whatever happens in it: a panic or the deadline is an outcome too. So is that it came back too
+    /// often: whatever ends each worker that takes it must not go through the whole fleet.
+    async fn execute(&self, assignment: Assignment, nonce: Nonce, returned: u32) -> Outcome {
         let panicked = Fault::new(Class::Bug, "worker.panic", "carry out a task", "it panicked");
         let failed = Outcome::empty(&assignment, nonce, verdict_of(&panicked));
+        if returned >= RETURNS {
+            let fault = came_back(returned);
+            warn!(%fault, "an attempt is given up");
+            return Outcome { verdict: verdict_of(&fault), ..failed };
+        }
         let limit = if assignment.long { Duration::MAX } else { DEADLINE };
         let work = std::panic::AssertUnwindSafe(self.work(assignment, nonce, limit)).catch_unwind();
         match work.await {
@@ -412,18 +452,32 @@ impl Worker {
 
 /// The span of one delivery, at the id that its nonce is: so the next attempt can link to it. Every line of log carries what
 /// it holds, so it is one that no filter leaves out.
-fn span_of(system: &'static str, assignment: &Assignment, sent: Option<Place>, nonce: Nonce) -> Span {
+fn span_of(
+    system: &'static str,
+    queue: &QueueName,
+    assignment: &Assignment,
+    sent: Option<Place>,
+    nonce: Nonce,
+) -> Span {
     let (task, trace) = (&assignment.task, assignment.trace);
     let span = error_span!("process", otel.name = format!("process {}", task.kind), otel.kind = "consumer",
         messaging.system = system, messaging.operation.name = "process", messaging.operation.r#type = "process",
-        run.id = %task.run, trace_id = %trace, task.id = %task.id(), environment = %task.environment,
+        messaging.destination.name = queue.as_str(), run.id = %task.run, trace_id = %trace, task.id = %task.id(), environment = %task.environment,
         kind = %task.kind, shard = %task.shard, attempt = assignment.attempt, lakehold.verdict = Empty);
+    telemetry::of_run(&span, task.run);
     let Some(sent) = sent else { return span };
     let span = match assignment.before {
         Some(before) => span.linked(Place { span: before, ..sent }),
         None => span,
     };
     span.below(sent).at(Place { span: nonce, ..sent })
+}
+
+fn came_back(returned: u32) -> Fault {
+    let detail =
+        format!("{returned} workers that took it ended, or lost the broker, before they had done it");
+    Fault::new(Class::Unavailable, "task.returned", "carry out a task", detail)
+        .hint("where only this task does it, it ends the workers: their last words and their memory limits may tell why")
 }
 
 fn deadline_passed(limit: Duration) -> Fault {

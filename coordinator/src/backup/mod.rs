@@ -20,7 +20,7 @@ use lakehold_proto::manifest::Manifest;
 use lakehold_proto::plan::{BaseRef, EnvPlan, Plan, Probe, Selection};
 use lakehold_proto::store::{DirectoryStore, Key, Put, Store};
 use lakehold_proto::task::Verb;
-use lakehold_proto::telemetry::{Place, Placed as _};
+use lakehold_proto::telemetry::{Place, Placed as _, of_run, within};
 use lakehold_worker::serve::Sources;
 use lakehold_worker::source::SharedSource;
 use tokio::sync::watch;
@@ -96,7 +96,7 @@ impl Backup {
     /// scheduled run (`run.begun`).
     pub async fn plan(&self, request: &Request) -> Result<Planned> {
         let mut refused = BTreeMap::new();
-        let locks = if request.dry_run {
+        let mut locks = if request.dry_run {
             Vec::new()
         } else {
             self.lock(&request.environments, patience(request), &mut refused).await
@@ -111,12 +111,18 @@ impl Backup {
         } else if !request.selection.look
             && let Some(plan) = self.unfinished(request, &free).await?
         {
+            if !request.dry_run {
+                let mut others = environments_of(&plan);
+                others.retain(|name| !request.environments.contains(name));
+                locks.extend(self.lock(&others, patience(request), &mut refused).await);
+            }
             let kinds = self.kinds(&plan, &mut refused).await;
             return Ok(Planned { plan, resumed: true, refused, kinds, locks });
         }
         let now = self.engine.clock.now();
         let (run, trace) = (request.scheduled.unwrap_or_else(|| RunId::new(now)), TraceId::random());
         let span = error_span!("plan", run.id = %run, trace_id = %trace);
+        of_run(&span, run);
         // A plan that is only looked at has no run whose root would end.
         let span = if request.dry_run { span } else { span.below(Place::root_of(run, trace)) };
         let facts = self.facts(request, &free, &mut refused).instrument(span).await;
@@ -133,10 +139,8 @@ impl Backup {
     /// # Errors
     /// `lock.held` when somebody is at work on one of its environments; `Config` when one has no source here.
     pub async fn ready(&self, plan: Plan) -> Result<Planned> {
-        let environments: Vec<_> =
-            plan.environments.iter().map(|planned| planned.environment.clone()).collect();
         let mut refused = BTreeMap::new();
-        let locks = self.lock(&environments, lock::PATIENCE, &mut refused).await;
+        let locks = self.lock(&environments_of(&plan), lock::PATIENCE, &mut refused).await;
         let kinds = self.kinds(&plan, &mut refused).await;
         if let Some(fault) = refused.into_values().next() {
             release(locks).await;
@@ -173,19 +177,26 @@ impl Backup {
         }
         let Planned { plan, refused, kinds, locks, .. } = planned;
         let engine = self.engine.patient();
-        let mut environments: BTreeMap<_, _> =
-            refused.into_iter().map(|(name, fault)| (name, EnvEnd::Nothing(fault))).collect();
+        // What is planned for an environment stays to be done, by somebody who can reach it.
+        let (mut ours, planned) = (plan.clone(), environments_of(&plan));
+        ours.environments.retain(|planned| !refused.contains_key(&planned.environment));
+        let end_of = |(name, fault)| match planned.contains(&name) {
+            true => (name, EnvEnd::Unfinished(fault)),
+            false => (name, EnvEnd::Nothing(fault)),
+        };
+        let mut environments: BTreeMap<_, _> = refused.into_iter().map(end_of).collect();
         if plan.environments.is_empty() {
             release(locks).await;
             return Ok(Ended { plan: None, environments });
         }
         let root = Place::root_of(plan.run, plan.trace);
         let span = error_span!("coordinate", run.id = %plan.run, trace_id = %plan.trace).below(root);
+        of_run(&span, plan.run);
         let work = async {
             info!(environments = plan.environments.len(), "run opened");
-            engine.carry_out(&plan, &kinds, view, stop.clone()).await
+            engine.carry_out(&ours, &kinds, view, stop.clone()).await
         };
-        let ended = work.instrument(span).await;
+        let ended = within(span, work).await;
         let closed = async {
             environments.extend(ended?);
             if !environments.values().any(|end| matches!(end, EnvEnd::Unfinished(_))) {
@@ -214,10 +225,8 @@ impl Backup {
             return Ok(None);
         }
         let plan = left.plan.clone();
-        let environments: Vec<_> =
-            plan.environments.iter().map(|planned| planned.environment.clone()).collect();
         let mut refused = BTreeMap::new();
-        let locks = self.lock(&environments, Duration::ZERO, &mut refused).await;
+        let locks = self.lock(&environments_of(&plan), Duration::ZERO, &mut refused).await;
         let taken = async {
             let (store, now) = (&*self.engine.store, self.engine.clock.now());
             if !refused.is_empty() || store.get(&Key::report(plan.run)).await?.is_some() {
@@ -280,7 +289,7 @@ impl Backup {
         Ok(found)
     }
 
-    /// The kinds of each environment of a plan that was found; environments without a source cannot go on here.
+    /// The kinds of each environment of a plan that was found; those without a source here cannot go on.
     async fn kinds(
         &self,
         plan: &Plan,
@@ -288,6 +297,9 @@ impl Backup {
     ) -> HashMap<EnvName, Vec<Kind>> {
         let mut kinds = HashMap::new();
         for planned in &plan.environments {
+            if refused.contains_key(&planned.environment) {
+                continue;
+            }
             match self.sources.source(&planned.environment).await {
                 Ok(source) => {
                     let all = match plan.verb {
@@ -367,6 +379,10 @@ pub(crate) fn the_one(ended: &mut Ended, environment: &EnvName) -> Result<Manife
         Some(EnvEnd::Nothing(fault) | EnvEnd::Unfinished(fault) | EnvEnd::Cancelled(fault)) => Err(fault),
         None => Err(Fault::new(Class::Bug, "run.no-end", "carry out a run", "it ended without a word")),
     }
+}
+
+fn environments_of(plan: &Plan) -> Vec<EnvName> {
+    plan.environments.iter().map(|planned| planned.environment.clone()).collect()
 }
 
 /// A restore and a verify account for the kinds that they touch.

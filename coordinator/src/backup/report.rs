@@ -111,10 +111,13 @@ pub async fn close(store: &dyn Store, report: &RunReport) -> Result<()> {
         .map_err(|e| Fault::new(Class::Bug, "report.encode", "write a report", e))?;
     killpoint("coordinator.before-report");
     if store.put_new(&Key::report(report.run), body.into()).await? == Put::Created {
-        let about = vec![
+        let mut about = vec![
             ("lakehold.run.id", report.run.to_string()),
             ("lakehold.environments", report.environments.len().to_string()),
         ];
+        let mut states = report.environments.values().map(|environment| environment.state);
+        let failed = states.find(|state| matches!(state, EndState::Failed | EndState::Abandoned));
+        about.extend(failed.map(|state| ("error.type", state.word().to_owned())));
         let root = Place::root_of(report.run, report.trace);
         root_span(root, report.verb.root(), report.planned, report.ended, about);
     }

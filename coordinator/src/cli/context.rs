@@ -59,6 +59,17 @@ impl Context {
         Ok(context)
     }
 
+    /// Warns, where `init` found that the store's server does not refuse a second create: for who begins to coordinate.
+    pub fn warn_of_second_coordinators(&self) {
+        if !self.store.properties().conditional_create {
+            tracing::warn!(
+                store = %self.store.location(),
+                "conditional creates are not atomic here: run one coordinator at a time (one `lakehold serve`, and no \
+                 `backup`, `restore` or `drill` beside it), or move to a server that has them"
+            );
+        }
+    }
+
     /// Where runs are written down.
     pub fn place(&self) -> Place {
         Place { store: self.store.clone(), directory: self.directory.clone(), clock: self.clock.clone() }

@@ -33,5 +33,6 @@ pub(super) async fn run(_args: &InitArgs, context: &Context) -> Result<u8> {
         )?,
     }
     identity.probe.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
+    identity.probe.notes().iter().for_each(|note| say(note));
     Ok(exit::COMPLETE)
 }

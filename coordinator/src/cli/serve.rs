@@ -35,11 +35,12 @@ pub struct ServeArgs {
 pub(super) async fn run(args: &ServeArgs, context: &Context) -> Result<u8> {
     let config = &context.settings.config;
     let token = config.coordinator.token.as_ref().ok_or_else(no_token)?.resolve()?;
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let identity = match &context.directory {
         Some(directory) => identity::open_or_create(directory, context.clock.now()).await?,
         None => identity::open(&*context.store).await?,
     };
+    context.warn_of_second_coordinators();
     let address = config.coordinator.listens()?;
     let unheard = |e| {
         Fault::new(Class::Unavailable, "serve.listen", format!("listen on {address}"), e)
@@ -47,7 +48,10 @@ pub(super) async fn run(args: &ServeArgs, context: &Context) -> Result<u8> {
     };
     let listener = tokio::net::TcpListener::bind(address).await.map_err(unheard)?;
     let bound = listener.local_addr().map_err(unheard)?;
-    let running = Running::start(config, context.place(), Some(&identity.store)).await?;
+    let running = tokio::select! {
+        running = Running::start(config, context.place(), Some(&identity.store)) => running?,
+        () = signals.next() => return Ok(exit::COMPLETE),
+    };
     let service = Service::new(running, config)?;
     let stopped = service.clone();
     let (monitor, told) = (Monitor::default(), service.clone());

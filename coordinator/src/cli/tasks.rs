@@ -164,9 +164,12 @@ async fn requeue(queue: &RabbitQueue, args: &RequeueArgs, global: &Global) -> Re
     if done.left > 0 {
         say(&format!("warning: {} left: nobody knows which queue they came from", done.left));
     }
-    if !args.all && done.sent + done.left < args.ids.len() {
-        let detail =
-            format!("{} of {} ids were not found", args.ids.len() - done.sent - done.left, args.ids.len());
+    if done.too_large > 0 {
+        say(&format!("warning: {} left: larger than a message may be, so no tasks of ours", done.too_large));
+    }
+    let found = done.sent + done.left + done.too_large;
+    if !args.all && found < args.ids.len() {
+        let detail = format!("{} of {} ids were not found", args.ids.len() - found, args.ids.len());
         return Err(Fault::new(Class::Absent, "tasks.absent", "send parked tasks again", detail)
             .hint("`lakehold tasks parked` lists what lies there"));
     }

@@ -24,7 +24,7 @@ use lakehold_proto::plan::Plan;
 use lakehold_proto::queue::{Consumer, Delivery, Message, QueueName, SharedQueue};
 use lakehold_proto::store::{Key, PatientStore, SharedStore, Store};
 use lakehold_proto::task::{Assignment, Batch, Epoch, IllegalStep, LEASE_SILENCE, Report, Reported};
-use lakehold_proto::telemetry::{Place, Placed as _, metrics};
+use lakehold_proto::telemetry::{Place, Placed as _, metrics, within};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{Instrument as _, Span, info, info_span, warn};
@@ -267,7 +267,8 @@ impl Engine {
     ) -> Result<()> {
         let mut due = Vec::new();
         for live in live.values_mut().filter(|live| live.stirred) {
-            let assignments = live.run.due(replies, self.clock.tick()).map_err(bug)?;
+            let mut assignments = self.look_after(&mut live.run, replies).await?;
+            assignments.extend(live.run.due(replies, self.clock.tick()).map_err(bug)?);
             due.extend(self.sendings(plan, &live.run, &assignments)?);
             let mut ended = live.run.handed_out_and_ended();
             ended.append(&mut live.run.take_given_up());
@@ -280,6 +281,30 @@ impl Engine {
             live.wake = live.run.wake();
         }
         self.send_all(due).await
+    }
+
+    /// Looks after what was silent for too long. As long as messages wait in the queue it may be among them, for want of
+    /// workers, or lost all the same; where none waits, whoever took it has ended.
+    async fn look_after(&self, run: &mut EnvRun, replies: &QueueName) -> Result<Vec<Assignment>> {
+        let now = self.clock.tick();
+        if !run.is_silent(now) {
+            return Ok(Vec::new());
+        }
+        let queue = QueueName::tasks(&run.plan().pool);
+        let waiting = self.queue.waiting(&queue).await;
+        if matches!(waiting, Ok(0)) {
+            run.give_up_silent(now).map_err(bug)?;
+            return Ok(Vec::new());
+        }
+        let again = run.repeat_silent(replies, now).map_err(bug)?;
+        let (environment, silent) = (&run.plan().environment, again.len());
+        match waiting {
+            Ok(waiting) => {
+                warn!(%environment, silent, waiting, "tasks wait in {queue:?} for very long: are there workers for it, and enough of them?");
+            }
+            Err(fault) => warn!(%environment, silent, %fault, "cannot look whether tasks wait for workers"),
+        }
+        Ok(again)
     }
 
     /// The queue was lost, and may have forgotten what was on its way. Saying it again is harmless.
@@ -306,6 +331,10 @@ impl Engine {
                 return Ok(());
             }
         }
+        if let Some(Assignment { task, .. }) = again.first() {
+            warn!(environment = %task.environment, tasks = again.len(), pool = live.run.plan().pool,
+                "nobody has told of what was sent, and nobody works on it: it is sent again. Are there workers for its pool?");
+        }
         self.send_all(self.sendings(plan, &live.run, &again)?).await
     }
 
@@ -319,7 +348,7 @@ impl Engine {
         let sent = futures::stream::iter(messages).map(Ok);
         sent.try_for_each_concurrent(SENDING, |Sending { queue, message, span }| {
             metrics().sent();
-            self.send(queue, message).instrument(span)
+            within(span, self.send(queue, message))
         })
         .await
     }
@@ -651,6 +680,10 @@ mod tests {
 
         async fn consume(&self, _: &QueueName, _: usize) -> Result<Box<dyn Consumer>> {
             Err(Fault::new(Class::Denied, "queue.denied", "consume", "nobody may"))
+        }
+
+        async fn waiting(&self, _: &QueueName) -> Result<u32> {
+            Ok(0)
         }
     }
 

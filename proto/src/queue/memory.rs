@@ -38,7 +38,13 @@ struct Shared {
 #[derive(Clone, Debug)]
 struct Waiting {
     message: Message,
-    redelivered: bool,
+    returned: u32,
+}
+
+impl Waiting {
+    fn again(&self) -> Self {
+        Self { message: self.message.clone(), returned: self.returned + 1 }
+    }
 }
 
 #[derive(Debug)]
@@ -103,7 +109,7 @@ impl Shared {
         };
         let taken = waiting.remove(at)?;
         if state.dice.random_bool(mischief.duplicate) {
-            waiting.push_back(Waiting { redelivered: true, ..taken.clone() });
+            waiting.push_back(taken.again());
         }
         Some(taken)
     }
@@ -112,12 +118,17 @@ impl Shared {
 #[async_trait]
 impl Queue for MemoryQueue {
     async fn publish(&self, queue: &QueueName, message: Message) -> Result<()> {
-        self.shared.push(queue, Waiting { message, redelivered: false }, false);
+        self.shared.push(queue, Waiting { message, returned: 0 }, false);
         Ok(())
     }
 
     async fn consume(&self, queue: &QueueName, _unsettled: usize) -> Result<Box<dyn Consumer>> {
         Ok(Box::new(MemoryConsumer { shared: Arc::clone(&self.shared), queue: queue.clone() }))
+    }
+
+    async fn waiting(&self, queue: &QueueName) -> Result<u32> {
+        let waiting = self.shared.state().queues.get(queue).map_or(0, VecDeque::len);
+        Ok(u32::try_from(waiting).unwrap_or(u32::MAX))
     }
 }
 
@@ -157,27 +168,21 @@ struct MemoryDelivery {
     settled: bool,
 }
 
-impl MemoryDelivery {
-    fn again(&self) -> Waiting {
-        Waiting { redelivered: true, ..self.taken.clone() }
-    }
-}
-
 #[async_trait]
 impl Delivery for MemoryDelivery {
     fn message(&self) -> &Message {
         &self.taken.message
     }
 
-    fn redelivered(&self) -> bool {
-        self.taken.redelivered
+    fn returned(&self) -> u32 {
+        self.taken.returned
     }
 
     async fn acknowledge(mut self: Box<Self>) -> Result<()> {
         self.settled = true;
         let forget = self.shared.mischief.forget_acknowledgement;
         if self.shared.state().dice.random_bool(forget) {
-            self.shared.push(&self.queue, self.again(), false);
+            self.shared.push(&self.queue, self.taken.again(), false);
         }
         Ok(())
     }
@@ -191,7 +196,7 @@ impl Delivery for MemoryDelivery {
 impl Drop for MemoryDelivery {
     fn drop(&mut self) {
         if !self.settled {
-            self.shared.push(&self.queue, self.again(), true);
+            self.shared.push(&self.queue, self.taken.again(), true);
         }
     }
 }

@@ -109,8 +109,8 @@ impl From<Bytes> for Message {
 pub trait Delivery: Send + Sync {
     /// The message.
     fn message(&self) -> &Message;
-    /// Whether this is known not to be its first delivery: somebody may have settled it already.
-    fn redelivered(&self) -> bool;
+    /// How often it is known to have come back from whoever had it before, and may have settled it already.
+    fn returned(&self) -> u32;
     /// The work is settled in the store: never deliver this again. An error means it will be delivered again.
     async fn acknowledge(self: Box<Self>) -> Result<()>;
     /// Hands it back for somebody else.
@@ -138,6 +138,9 @@ pub trait Queue: Send + Sync + fmt::Debug {
 
     /// Subscribes. The consumer holds at most `unsettled` messages at a time that are not settled (1 where they are tasks).
     async fn consume(&self, queue: &QueueName, unsettled: usize) -> Result<Box<dyn Consumer>>;
+
+    /// How many messages wait in it that nobody holds. A broker may tell what was so some seconds ago.
+    async fn waiting(&self, queue: &QueueName) -> Result<u32>;
 }
 
 /// A shared [`Queue`].

@@ -10,7 +10,8 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use opentelemetry::trace::{
-    SpanBuilder, SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceState, Tracer as _,
+    Span as _, SpanBuilder, SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceState,
+    Tracer as _,
 };
 use opentelemetry::{Context, KeyValue, global};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
@@ -111,7 +112,8 @@ impl Placed for Span {
     }
 }
 
-/// Sends the root span of a run's trace, which has ended: it may have begun in another process.
+/// Sends the root span of a run's trace, which has ended: it may have begun in another process. With an `error.type` among
+/// its `attributes` the run has failed.
 pub fn root_span(
     place: Place,
     name: &'static str,
@@ -119,6 +121,7 @@ pub fn root_span(
     ended: Timestamp,
     attributes: Vec<(&'static str, String)>,
 ) {
+    let has_failed = attributes.iter().any(|(name, _)| *name == "error.type");
     let attributes = attributes.into_iter().map(|(name, value)| KeyValue::new(name, value));
     let tracer = global::tracer("lakehold");
     let builder =
@@ -126,7 +129,10 @@ pub fn root_span(
     NEXT.set(Some(place));
     let mut span = tracer.build_with_context(builder, &Context::new());
     NEXT.set(None);
-    opentelemetry::trace::Span::end_with_timestamp(&mut span, SystemTime::from(ended));
+    if has_failed {
+        span.set_status(Status::error(""));
+    }
+    span.end_with_timestamp(SystemTime::from(ended));
 }
 
 thread_local! {

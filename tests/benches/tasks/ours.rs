@@ -151,7 +151,7 @@ pub(crate) async fn work(site: &Site) {
         plans: Arc::new(Plans::default()),
     };
     let (_go_on, stop) = tokio::sync::watch::channel(false);
-    serve(worker, "default", SLOTS, stop).await;
+    serve(worker, "default", SLOTS, stop).await.unwrap();
 }
 
 /// Waits until all slots of a worker wait for tasks, as the broker counts them.

@@ -124,8 +124,10 @@ impl Asked<'_> {
         let told: Vec<_> = ends.iter().map(|ends| &ends[environment]).collect();
         let Some(manifest) = self.manifest(environment, broken).await else {
             // A run in which not even the first task could be carried out commits nothing, and says why.
-            let excused =
-                |end: &&EnvEnd| matches!(end, EnvEnd::Nothing(fault) if fault.class == Class::Unavailable);
+            let excused = |end: &&EnvEnd| {
+                let EnvEnd::Nothing(fault) = end else { return false };
+                fault.class == Class::Unavailable && !self.is_without_cause(fault.code)
+            };
             broken.unless(told.iter().all(excused), || format!("{environment}: no manifest, but {told:?}"));
             return false;
         };
@@ -140,6 +142,11 @@ impl Asked<'_> {
         }
         let (held, all) =
             (Held::read(&self.store, &manifest).await, Held::read(&self.before, expected).await);
+        // The attempts at a session, and at what waits for it, end with whoever holds it.
+        let of_session = |slice: &Unlisted| slice.kinds.iter().any(|kind| [SESSION, TABLE].contains(kind));
+        let mut others = held.unlisted.iter().filter(|slice| !of_session(slice));
+        let without_cause = others.find(|slice| self.is_without_cause(&slice.fault.code));
+        broken.unless(without_cause.is_none(), || format!("{environment}: given up for want of workers"));
         self.check_accounts(&manifest, &held, broken);
         Self::check_sessions(&held, broken);
         broken
@@ -284,6 +291,11 @@ impl Asked<'_> {
         broken.unless(sessions.len() <= 1, || format!("tables of several sessions: {sessions:?}"));
     }
 
+    /// Only what ends every worker is given up without a word from any of them; not what waits for workers.
+    fn is_without_cause(&self, code: &str) -> bool {
+        code == "task.poison" && !self.population.is_wearing()
+    }
+
     fn wavers(&self, file: &str) -> bool {
         file.rsplit_once('/').is_some_and(|(folder, _)| self.population.wavers(folder))
     }
@@ -319,7 +331,11 @@ impl Asked<'_> {
                 same || (*kind == FILE && self.wavers(key))
             };
             let known = all.entries.get(&(kind.clone(), key.clone()));
-            broken.unless(known.is_some_and(same), || format!("{environment}: {kind} {key} differs"));
+            broken.unless(known.is_some_and(same), || {
+                let what = |entry: &Entry| format!("{:?} with gaps {:?}", entry.content, entry.gaps);
+                let (is, was) = (what(entry), known.map(what));
+                format!("{environment}: {kind} {key} is {is}, and undisturbed {was:?}")
+            });
         }
         for ((kind, key), entry) in &all.entries {
             let there = held.entries.contains_key(&(kind.clone(), key.clone()));

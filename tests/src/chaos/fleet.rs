@@ -36,6 +36,8 @@ pub(super) struct Fleet {
     pub(super) kinds: HashMap<EnvName, Vec<Kind>>,
     pub(super) populations: BTreeMap<EnvName, Arc<Population>>,
     pub(super) sizes: Sizes,
+    /// For how long there are no workers at first.
+    pub(super) absent: Duration,
 }
 
 /// The same, with the servers.
@@ -76,6 +78,7 @@ pub(super) async fn carry_out(
 /// A worker, again and again.
 async fn work(running: Arc<Running>, name: String) {
     let Running { fleet, broker, locks } = &*running;
+    fleet.world.time.sleep(fleet.absent).await;
     loop {
         let life = fleet.world.bear(&name, Some(Trouble::KillWorker));
         life.note(format_args!("starts"));

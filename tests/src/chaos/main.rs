@@ -1,11 +1,11 @@
 //! The binary `lakehold-chaos`: runs seeds of the simulation by hand. See `tests/chaos`.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Parser;
 use lakehold_proto::clock::SystemClock;
-use lakehold_tests::chaos::{Figures, run, run_many};
+use lakehold_tests::chaos::{run, run_many};
 
 /// Simulates backups on a fleet that is ill-treated in every way its servers allow, one for each seed.
 #[derive(Debug, Parser)]
@@ -45,7 +45,10 @@ fn main() -> ExitCode {
     let clock = SystemClock::shared();
     let began = clock.tick();
     let (first, seeds) = (seed.unwrap_or(0), seeds.unwrap_or(5000));
+    let told = AtomicUsize::new(0);
     let figures = run_many(first..first + seeds, threads, |figures| {
+        // At once: a million take hours.
+        figures.failures.iter().skip(told.swap(figures.failures.len(), Ordering::Relaxed)).for_each(tell);
         if figures.seeds % 500 == 0 {
             let failed = figures.failures.len();
             eprintln!(
@@ -55,15 +58,12 @@ fn main() -> ExitCode {
             );
         }
     });
-    report(&figures, clock.tick().since(began));
+    println!("{:.1} s: {figures}", clock.tick().since(began).as_secs_f64());
     ExitCode::from(u8::from(!figures.failures.is_empty()))
 }
 
 #[expect(clippy::print_stdout, reason = "the binary's own terminal")]
-fn report(figures: &Figures, took: Duration) {
-    for (seed, broken) in &figures.failures {
-        println!("seed {seed} FAILED; replay it with: tests/chaos --seed {seed}");
-        broken.iter().take(5).for_each(|broken| println!("    {broken}"));
-    }
-    println!("{:.1} s: {figures}", took.as_secs_f64());
+fn tell((seed, broken): &(u64, Vec<String>)) {
+    println!("seed {seed} FAILED; replay it with: tests/chaos --seed {seed}");
+    broken.iter().take(5).for_each(|broken| println!("    {broken}"));
 }

@@ -47,6 +47,9 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// The same, when something must be tried four times that ends every worker, or never ends.
 const WEARING: Duration = Duration::from_secs(4 * 3600);
 
+/// For how long there are no workers, where there are none at first: four attempts may be silent for less.
+const ABSENT: Duration = Duration::from_secs(100 * 60);
+
 /// What became of a seed.
 #[derive(Clone, Debug)]
 pub struct Ran {
@@ -155,7 +158,7 @@ impl Scene {
         let kinds = self.populations.keys().map(|name| (name.clone(), population::kinds()));
         let (world, bucket, plan) = (Arc::clone(world), Arc::clone(bucket), self.plan.clone());
         let (kinds, populations) = (kinds.collect(), self.populations.clone());
-        Fleet { world, bucket, plan, kinds, populations, sizes: self.sizes }
+        Fleet { world, bucket, plan, kinds, populations, sizes: self.sizes, absent: Duration::ZERO }
     }
 
     fn is_wearing(&self) -> bool {
@@ -185,10 +188,14 @@ impl Scene {
     fn run(self, seed: u64, keep_log: bool) -> Ran {
         let undisturbed = self.undisturbed();
         let (world, bucket) = (World::troubled(seed, keep_log), self.bucket.copy());
-        let fleet = self.fleet(&world, &bucket);
+        let mut fleet = self.fleet(&world, &bucket);
+        if world.strikes(Trouble::NoWorkers) {
+            fleet.absent = ABSENT;
+        }
+        let calm_from = world.calm_from() + fleet.absent;
         let running = async {
             check::write_plan(&world, &bucket, &self.plan).await;
-            fleet::carry_out(fleet, COORDINATORS, WORKERS, world.calm_from() + self.patience()).await
+            fleet::carry_out(fleet, COORDINATORS, WORKERS, calm_from + self.patience()).await
         };
         let ends = std::panic::catch_unwind(AssertUnwindSafe(|| time::block_on(&world.time, running)));
         let ((log_hash, log), took) = (world.log(), world.time.now());
@@ -198,7 +205,7 @@ impl Scene {
             whole: false,
             tasks: undisturbed.manifests.values().map(|manifest| manifest.run.tasks).sum(),
             took,
-            calm: if self.is_wearing() { Duration::ZERO } else { took.saturating_sub(world.calm_from()) },
+            calm: if self.is_wearing() { Duration::ZERO } else { took.saturating_sub(calm_from) },
             struck: world.struck(),
             broken: world.violations(),
         };

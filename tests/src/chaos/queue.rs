@@ -1,13 +1,11 @@
 //! The embedded queue behind connections that break. A connection that breaks hands back all that was delivered on it and
 //! not acknowledged; who holds such a delivery is told when he acknowledges it.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lakehold_proto::fault::{Class, Fault, Result};
-use lakehold_proto::ids::Hash;
 use lakehold_proto::queue::{Consumer, Delivery, MemoryQueue, Message, Mischief, Queue, QueueName};
 use tokio::sync::Notify;
 
@@ -20,8 +18,6 @@ const DELIVERIES: u32 = 20;
 #[derive(Debug)]
 pub(super) struct Broker {
     queue: MemoryQueue,
-    /// How often each message came back.
-    returned: Mutex<HashMap<Hash, u32>>,
 }
 
 impl Broker {
@@ -34,7 +30,7 @@ impl Broker {
         let mischief = Mischief { duplicate: worst, reorder: worst * 3.0, forget_acknowledgement: worst };
         let seed = world.draw(rand::Rng::random);
         let queue = MemoryQueue::mischievous(mischief, seed);
-        Arc::new(Self { queue, returned: Mutex::default() })
+        Arc::new(Self { queue })
     }
 
     /// The broker as a process sees it.
@@ -45,14 +41,6 @@ impl Broker {
     /// Forgets what waits.
     pub(super) fn forget(&self) {
         self.queue.wipe();
-    }
-
-    /// Whether the message came back too often.
-    fn gives_up(&self, message: &Message) -> bool {
-        let mut returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = returned.entry(Hash::of(&message.body)).or_default();
-        *times += 1;
-        *times > DELIVERIES
     }
 }
 
@@ -135,16 +123,22 @@ impl Queue for SimQueue {
         }
         Ok(Box::new(SimConsumer {
             inner: self.broker.queue.consume(queue, unsettled).await?,
-            broker: Arc::clone(&self.broker),
             breaks: self.life.line.state().breaks,
             life: Arc::clone(&self.life),
         }))
+    }
+
+    async fn waiting(&self, queue: &QueueName) -> Result<u32> {
+        self.life.step().await;
+        if !self.life.reaches(Service::Queue) || self.life.world.strikes(Trouble::QueueRefuses) {
+            return Err(unreachable("look at a queue"));
+        }
+        self.broker.queue.waiting(queue).await
     }
 }
 
 struct SimConsumer {
     inner: Box<dyn Consumer>,
-    broker: Arc<Broker>,
     life: Arc<Life>,
     breaks: u64,
 }
@@ -172,17 +166,17 @@ impl Consumer for SimConsumer {
                 next = self.inner.next() => next?,
             };
             let Some(delivery) = next else { return Ok(None) };
-            if delivery.redelivered() && self.broker.gives_up(delivery.message()) {
+            if delivery.returned() > DELIVERIES {
                 life.note(format_args!("a message came back too often: parked"));
                 delivery.acknowledge().await?;
                 continue;
             }
-            let (message, redelivered) = (delivery.message().clone(), delivery.redelivered());
+            let (message, returned) = (delivery.message().clone(), delivery.returned());
             let held = Arc::new(Mutex::new(Some(delivery)));
             let line = &mut *life.line.state();
             line.held.retain(|held| held.strong_count() > 0);
             line.held.push(Arc::downgrade(&held));
-            return Ok(Some(Box::new(SimDelivery { life: Arc::clone(&life), message, redelivered, held })));
+            return Ok(Some(Box::new(SimDelivery { life: Arc::clone(&life), message, returned, held })));
         }
     }
 }
@@ -190,7 +184,7 @@ impl Consumer for SimConsumer {
 struct SimDelivery {
     life: Arc<Life>,
     message: Message,
-    redelivered: bool,
+    returned: u32,
     held: Arc<Held>,
 }
 
@@ -206,8 +200,8 @@ impl Delivery for SimDelivery {
         &self.message
     }
 
-    fn redelivered(&self) -> bool {
-        self.redelivered
+    fn returned(&self) -> u32 {
+        self.returned
     }
 
     async fn acknowledge(self: Box<Self>) -> Result<()> {

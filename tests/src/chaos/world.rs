@@ -48,6 +48,8 @@ pub enum Trouble {
     LocksDown,
     PowerLoss,
     Stop,
+    /// Nobody serves the queue at first, for longer than all attempts at a task may be silent.
+    NoWorkers,
 }
 
 use Trouble::*;
@@ -82,6 +84,7 @@ pub const TROUBLES: &[(Trouble, &str, f64)] = &[
     (LocksDown,                 "locks-down",          0.1),
     (PowerLoss,                 "power-loss",          0.06),
     (Stop,                      "stopped",             0.1),
+    (NoWorkers,                 "no-workers",          0.02),
 ];
 
 /// What a process reaches over a network.

@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
 
 /// A span as it came.
@@ -36,6 +37,13 @@ impl Seen {
     /// The id of its parent; empty for a root.
     pub fn parent(&self) -> String {
         digits(&self.span.parent_span_id)
+    }
+
+    /// What it failed with: its status is that of an error. Empty where it does not say.
+    pub fn error(&self) -> Option<&str> {
+        let status = self.span.status.as_ref()?;
+        let said = self.attributes.get("error.type").map_or("", String::as_str);
+        (status.code() == StatusCode::Error).then_some(said)
     }
 
     pub fn links(&self) -> Vec<String> {

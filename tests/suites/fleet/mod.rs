@@ -1,5 +1,6 @@
 //! The adapters that a fleet runs on, against the real servers; and a fleet.
 
+mod doctor;
 mod rabbit;
 mod redis;
 mod redis_bucket;

@@ -2,6 +2,7 @@
 //! its parts are killed and wiped, a run ends with the content root of one that was left alone.
 
 use lakehold_proto::outcome::Outcome;
+use lakehold_proto::queue::QueueName;
 use lakehold_sim::{Effect, Fault, Population, Sim, SimConfig, When};
 use lakehold_tests::component::ministack::Ministack;
 use lakehold_tests::component::rabbitmq::Rabbit;
@@ -210,4 +211,47 @@ async fn a_fleet_works_on_a_bucket() {
     assert_eq!(verified.code, Some(0), "{verified:#?}");
     worker.terminate();
     assert_eq!(worker.end().await.code, Some(0));
+}
+
+/// Beside that, somebody else writes into a queue of tasks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_has_workers_of_its_own_and_who_is_told_to_end_finishes_what_it_holds() {
+    let fleet = Fleet::start().await;
+    let listed = || fleet.sim.calls().count(|call| call.path.ends_with("/jobs/list"));
+    let (expected, _) = alone(&fleet.sim).await;
+    let lists = listed();
+    let config = std::fs::read_to_string(fleet.program.path("lakehold.yaml")).unwrap();
+    fleet.program.configure(&config.replace("  prod:\n", "  prod:\n    pool: emea\n"));
+    a_store(&fleet).await;
+    let mut other = fleet.worker();
+    other.says("serving").await;
+    fleet.sim.reset_calls();
+    fleet.hang(JOBS, 1);
+    let run = fleet.program.start("backup -o json");
+    let tasks = QueueName::tasks("emea");
+    fleet.rabbit.written(&tasks).await;
+    fleet.rabbit.put(tasks.as_str(), "no task of ours").await;
+    assert_eq!(fleet.program.settled(), 0, "a worker of another pool took a task");
+
+    let emea = ["--slots", "4", "--pool", "emea"];
+    let mut first = fleet.program.worker(&emea);
+    first.until("some outcomes", || fleet.program.settled() >= 4).await;
+    first.terminate();
+    first.says("finishing tasks under way").await;
+    let mut second = fleet.program.worker(&emea);
+    second.says("handing it back").await;
+    fleet.sim.clear_faults();
+    let ended = first.end().await;
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(!ended.err.contains("were not finished"), "{ended:#?}");
+    let ended = run.end().await;
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert_eq!(root(&ended.json()["environments"]["prod"]), expected);
+    assert_eq!(listed(), lists, "what the first one held was done again");
+    let mut parked = Vec::new();
+    while parked.is_empty() {
+        let told = fleet.program.run("tasks parked -o json").await;
+        parked.clone_from(told.json()["parked"].as_array().unwrap());
+    }
+    assert_eq!((parked.len(), parked[0]["queue"].as_str()), (1, Some(tasks.as_str())));
 }

@@ -25,8 +25,7 @@ use lakehold_proto::task::{
 use batches::Batches;
 pub use fold::{Fold, Folding, Start, Starts};
 
-/// An attempt of which nothing was heard for this long is thought to be lost: the deadline of a task, with room for the
-/// wait in the queue.
+/// An attempt of which nothing was heard for this long is looked after: the deadline of a task, with room for the way.
 pub const SILENCE: Duration = Duration::from_secs(20 * 60);
 
 /// Tasks whose spans stand in the run's own trace; a trace of more is none that anybody can look at. The others have
@@ -425,7 +424,6 @@ impl EnvRun {
     /// # Errors
     /// [`IllegalStep`] is a bug of ours.
     pub fn due(&mut self, reply_to: &QueueName, now: Tick) -> Result<Vec<Assignment>, IllegalStep> {
-        self.give_up_silent(now)?;
         while let Some(&(not_before, id)) = self.later.first().filter(|(not_before, _)| *not_before <= now) {
             self.later.remove(&(not_before, id));
             self.make_ready(id);
@@ -449,6 +447,40 @@ impl EnvRun {
             self.step(id, Event::Send { at: now })?;
         }
         Ok(due)
+    }
+
+    /// Whether something was sent so long ago that it is to be looked after: by [`Self::give_up_silent`] where nothing waits
+    /// in the queue, so that somebody took it and ended, and by [`Self::repeat_silent`] where it may wait itself.
+    pub fn is_silent(&self, now: Tick) -> bool {
+        self.silent(now).next().is_some()
+    }
+
+    /// Takes the attempts for lost that were silent for too long.
+    ///
+    /// # Errors
+    /// [`IllegalStep`] is a bug of ours.
+    pub fn give_up_silent(&mut self, now: Tick) -> Result<(), IllegalStep> {
+        self.silent(now)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .try_for_each(|id| self.step(id, Event::Silent { at: now }))
+    }
+
+    /// The attempts that were silent for too long, to be sent once more: a wait, however long, costs no attempt.
+    ///
+    /// # Errors
+    /// [`IllegalStep`] is a bug of ours.
+    pub fn repeat_silent(&mut self, reply_to: &QueueName, now: Tick) -> Result<Vec<Assignment>, IllegalStep> {
+        let mut again = self.repeat(reply_to);
+        let silent: BTreeSet<_> = self.silent(now).collect();
+        again.retain(|assignment| silent.contains(&assignment.task.id()));
+        silent.into_iter().try_for_each(|id| self.step(id, Event::Send { at: now }))?;
+        Ok(again)
+    }
+
+    fn silent(&self, now: Tick) -> impl Iterator<Item = TaskId> {
+        let silent = move |state| matches!(state, State::Sent { at, .. } if now.since(at) >= SILENCE);
+        self.out.iter().copied().filter(move |&id| self.opened(id).is_some_and(|open| silent(open.state)))
     }
 
     /// What was sent and has not been heard of, once more: for a queue that may have forgotten it. Attempts and batches are
@@ -517,17 +549,6 @@ impl EnvRun {
     /// What the tasks come to that `stage` waits for.
     fn waited_for(&self, stage: u16) -> u64 {
         self.known.range(..stage).fold(0, |all, (_, known)| all ^ known)
-    }
-
-    fn give_up_silent(&mut self, now: Tick) -> Result<(), IllegalStep> {
-        let silent = |id: &&TaskId| {
-            let state = self.opened(**id).map(|open| open.state);
-            matches!(state, Some(State::Sent { at, .. }) if now.since(at) >= SILENCE)
-        };
-        for id in self.out.iter().filter(silent).copied().collect::<Vec<_>>() {
-            self.step(id, Event::Silent { at: now })?;
-        }
-        Ok(())
     }
 
     fn admit_children(&mut self, outcome: Outcome, epoch: Option<Epoch>) -> Vec<TaskId> {
@@ -661,7 +682,9 @@ fn pause(attempt: u32) -> Duration {
 
 fn poison() -> FaultRecord {
     let detail = "every worker that took it ended or fell silent before it could tell why";
-    Fault::new(Class::Unavailable, "task.poison", "carry out a task", detail).record()
+    Fault::new(Class::Unavailable, "task.poison", "carry out a task", detail)
+        .hint("the logs of the workers may tell, and `lakehold tasks parked` lists what none of them could settle")
+        .record()
 }
 
 #[cfg(test)]

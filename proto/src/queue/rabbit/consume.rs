@@ -142,10 +142,10 @@ impl Consumer for RabbitConsumer {
         let Some(next) = next else { return Err(faults::lost(context(), "its channel is gone")) };
         match next {
             Some(Ok(delivery)) => {
-                let returns = message::returns(&delivery.properties);
                 Ok(Some(Box::new(RabbitDelivery {
                     message: message::message(&delivery.properties, delivery.data),
-                    redelivered: delivery.redelivered || returns > 0,
+                    // Not all that makes it deliver again does the broker count.
+                    returned: message::returns(&delivery.properties).max(delivery.redelivered.into()),
                     acker: Some(delivery.acker),
                     slot: Arc::clone(&self.slot),
                     queue: self.queue.clone(),
@@ -180,7 +180,7 @@ impl Drop for RabbitConsumer {
 
 struct RabbitDelivery {
     message: Message,
-    redelivered: bool,
+    returned: u32,
     /// There until it is settled.
     acker: Option<Acker>,
     slot: Arc<Slot>,
@@ -215,8 +215,8 @@ impl Delivery for RabbitDelivery {
         &self.message
     }
 
-    fn redelivered(&self) -> bool {
-        self.redelivered
+    fn returned(&self) -> u32 {
+        self.returned
     }
 
     async fn acknowledge(self: Box<Self>) -> Result<()> {

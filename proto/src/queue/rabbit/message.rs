@@ -80,12 +80,10 @@ fn trace(properties: &BasicProperties) -> BTreeMap<String, String> {
 }
 
 /// How often it came back before, by the broker's count.
-pub(super) fn returns(properties: &BasicProperties) -> u64 {
-    properties
-        .headers()
-        .as_ref()
-        .and_then(|headers| number(headers.inner().get("x-delivery-count")?))
-        .unwrap_or(0)
+pub(super) fn returns(properties: &BasicProperties) -> u32 {
+    let headers = properties.headers().as_ref();
+    let counted = headers.and_then(|headers| number(headers.inner().get("x-delivery-count")?));
+    counted.map_or(0, |counted| u32::try_from(counted).unwrap_or(u32::MAX))
 }
 
 pub(super) fn text(value: &AMQPValue) -> Option<String> {

@@ -143,6 +143,19 @@ impl RabbitQueue {
         all
     }
 
+    /// Makes sure that `queue` is there as we want it, and where its poison is parked; takes nothing from it. Safe to call
+    /// twice.
+    ///
+    /// # Errors
+    /// `Config` (`queue.mismatch`) where somebody declared one of them otherwise; as [`Queue::consume`].
+    pub async fn declare(&self, queue: &QueueName) -> Result<()> {
+        self.patiently(|| format!("declare {queue:?}"), async {
+            let connection = self.inner.publishing.connection().await?;
+            self.inner.site.declared.ensure(&connection, queue).await
+        })
+        .await
+    }
+
     /// Ends in good order: takes no more messages, waits until those under way are confirmed (for the patience at most), hands
     /// back what consumers hold, and says good-bye. Consumers then answer `Ok(None)`. Safe to call twice.
     pub async fn close(&self) {
@@ -266,6 +279,14 @@ impl Queue for RabbitQueue {
 
     async fn consume(&self, queue: &QueueName, unsettled: usize) -> Result<Box<dyn Consumer>> {
         self.patiently(|| format!("consume {queue:?}"), self.subscribe(queue, unsettled)).await
+    }
+
+    async fn waiting(&self, queue: &QueueName) -> Result<u32> {
+        self.patiently(|| format!("look at {queue:?}"), async {
+            let connection = self.consumers(0)?.connection().await?;
+            topology::waiting(&connection, queue).await
+        })
+        .await
     }
 }
 

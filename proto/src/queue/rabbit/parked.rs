@@ -49,6 +49,8 @@ pub struct Requeued {
     pub sent: usize,
     /// Meant, but left where they are, since nobody knows which queue they came from.
     pub left: usize,
+    /// Meant, but left where they are, since they are larger than a message may be: they are no tasks of ours.
+    pub too_large: usize,
 }
 
 impl RabbitQueue {
@@ -94,7 +96,13 @@ impl RabbitQueue {
                 done.left += 1;
                 continue;
             };
-            self.publish(&queue, parked.message).await?;
+            match self.publish(&queue, parked.message).await {
+                Err(fault) if fault.code == "queue.too-large" => {
+                    done.too_large += 1;
+                    continue;
+                }
+                sent => sent?,
+            }
             self.patiently(context, shelf.settled(tag)).await?;
             done.sent += 1;
         }

@@ -146,6 +146,16 @@ pub(super) async fn parking(connection: &Connection) -> Result<()> {
     }
 }
 
+/// How many messages wait in a queue that is there.
+pub(super) async fn waiting(connection: &Connection, queue: &QueueName) -> Result<u32> {
+    let channel = open(connection, queue.as_str()).await?;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let found = channel.queue_declare(queue.as_str().into(), passive, FieldTable::default()).await;
+    let found = found.map_err(|e| faults::of(&e, format!("look at {queue:?}")))?;
+    close(&channel, queue.as_str()).await?;
+    Ok(found.message_count())
+}
+
 async fn declare_queue(connection: &Connection, name: &str, arguments: FieldTable) -> Result<()> {
     let queue = ShortString::try_new(name).map_err(|e| {
         Fault::new(

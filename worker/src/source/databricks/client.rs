@@ -13,6 +13,7 @@ use futures::stream::BoxStream;
 use lakehold_proto::clock::SharedClock;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::locks::SharedLocks;
+use lakehold_proto::telemetry;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Response, Url};
 use tracing::field::Empty;
@@ -235,16 +236,18 @@ impl Inner {
             self.auth.pass(retries).await?;
             let leave = self.enter(request, &url, meter).await;
             let pass = self.auth.pass(retries).await?;
-            // <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span>
+            // <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span>. The URL goes without its
+            // query, which names things of the workspace.
             let span = info_span!("call", otel.name = %request.method, otel.kind = "client", http.request.method = %request.method,
-                server.address = url.host_str(), url.path = url.path(), lakehold.api.family = family,
-                http.request.resend_count = tries, http.response.status_code = Empty, error.r#type = Empty);
+                server.address = url.host_str(), server.port = url.port_or_known_default(),
+                url.full = format!("{}{}", url.origin().ascii_serialization(), url.path()), url.path = url.path(),
+                lakehold.api.family = family, http.request.resend_count = tries, http.response.status_code = Empty);
             let attempt = self.attempt(request, &url, &pass, leave, meter, want).instrument(span.clone());
             let failure = match attempt.await {
                 Ok(got) => return Ok(got),
                 Err(failure) => failure,
             };
-            span.record("error.type", failure.fault.code);
+            telemetry::failed(&span, failure.fault.code);
             let now = self.clock.tick();
             let spent = now.since(*failed_at.get_or_insert(now));
             if failure.stage == Stage::Unauthenticated && renewals < RENEWALS {
