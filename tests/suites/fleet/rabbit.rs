@@ -378,6 +378,17 @@ async fn says_what_is_wrong_with_queues_and_users() {
     let fault = worker.publish(&pool("absent"), text("y")).await.unwrap_err();
     assert_eq!((fault.class, fault.code), (Class::Denied, "queue.denied"), "{fault}");
 
+    // One who has the rights that the page for people names can do all of it.
+    let page = include_str!("../../../deploy/fleet.md");
+    let line = page.lines().find(|line| line.contains("set_permissions")).unwrap();
+    let rights: Vec<_> = line.split('\'').skip(1).step_by(2).collect();
+    let rights = json!({"configure": rights[0], "write": rights[1], "read": rights[2]});
+    rabbit.api(Method::PUT, "users/lakehold", json!({"password": "hunter2", "tags": ""})).await;
+    rabbit.api(Method::PUT, "permissions/%2F/lakehold", rights).await;
+    let lakehold = connect(format!("amqp://lakehold:hunter2@{at}")).await;
+    conformance::all(&lakehold).await;
+    assert!(lakehold.parked(10).await.unwrap().is_empty());
+
     // A queue that is full says so.
     let full = QueueName::tasks("full");
     rabbit.control(&[

@@ -66,6 +66,7 @@ async fn an_acl_user_with_the_least_rights_does_everything_and_others_are_denied
         assert_eq!(cli(&command), "OK");
     };
     user("lakehold", RIGHTS);
+    assert!(include_str!("../../../deploy/fleet.md").contains(RIGHTS), "what the page for people says");
     user("stranger", "~lakehold:* +get");
     cli(&["set", "lakehold:{acl}:emptied", "1"]);
     let at = |login: &str, db: u8| config(&format!("redis://{login}@127.0.0.1:{}/{db}", redis.port), "acl");

@@ -58,7 +58,7 @@ fn meaning(error: &RedisError) -> (Class, &'static str, &'static str) {
             (Denied, "locks.denied", "check the user and the password in the address of Redis")
         }
         "NOPERM" => {
-            let hint = "give the user the rights that the page of `locks::redis` lists";
+            let hint = "give the user the rights that deploy/fleet.md lists";
             (Denied, "locks.denied", hint)
         }
         "READONLY" => {
