@@ -40,9 +40,14 @@ fn count(manifest: &Manifest, kind: &Kind) -> u64 {
     manifest.by_kind()[kind].counts.items
 }
 
-async fn write_plan(site: &Site, planned: &Plan) {
-    let body = serde_json::to_vec(planned).unwrap();
+/// The plan of a run that nobody carries out yet.
+async fn planned(site: &Site) -> Plan {
+    let engine = site.engine();
+    let planned = engine.backup.plan(&request()).await.unwrap().plan;
+    engine.drain().await;
+    let body = serde_json::to_vec(&planned).unwrap();
     site.store.put_new(&Key::plan(planned.run), body.into()).await.unwrap();
+    planned
 }
 
 /// The first environment of a plan, of which nothing is known.
@@ -275,10 +280,7 @@ async fn a_run_that_was_cancelled_with_nobody_there_is_closed_by_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_begins_no_task_of_a_cancelled_run() {
     let (source, site) = scene();
-    let engine = site.engine();
-    let planned = engine.backup.plan(&request()).await.unwrap().plan;
-    engine.drain().await;
-    write_plan(&site, &planned).await;
+    let planned = planned(&site).await;
     for cancelled in [false, true] {
         if cancelled {
             site.store.put_new(&Key::cancel(planned.run), "{}".into()).await.unwrap();
@@ -302,10 +304,7 @@ async fn a_worker_begins_no_task_of_a_cancelled_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_comes_again_tells_of_every_outcome() {
     let (source, site) = scene();
-    let engine = site.engine();
-    let planned = engine.backup.plan(&request()).await.unwrap().plan;
-    engine.drain().await;
-    write_plan(&site, &planned).await;
+    let planned = planned(&site).await;
     let (replies, queue) = (QueueName::replies(Nonce::random()), MemoryQueue::new());
     let (mut run, clock) = begin(&planned);
     let mut assignment = run.due(&replies, clock.tick()).unwrap().remove(0);
@@ -334,10 +333,7 @@ async fn a_delivery_that_comes_again_tells_of_every_outcome() {
 async fn a_task_of_another_store_goes_to_whoever_has_it() {
     let (source, site) = scene();
     let (elsewhere, other) = scene();
-    let engine = site.engine();
-    let planned = engine.backup.plan(&request()).await.unwrap().plan;
-    engine.drain().await;
-    write_plan(&site, &planned).await;
+    let planned = planned(&site).await;
     let (tasks, queue) = (QueueName::tasks("default"), MemoryQueue::new());
     let (mut run, clock) = begin(&planned);
     let assignment = run.due(&QueueName::replies(Nonce::random()), clock.tick()).unwrap().remove(0);
@@ -366,10 +362,7 @@ async fn a_task_of_another_store_goes_to_whoever_has_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_came_back_too_often_is_spent() {
     let (source, site) = scene();
-    let engine = site.engine();
-    let planned = engine.backup.plan(&request()).await.unwrap().plan;
-    engine.drain().await;
-    write_plan(&site, &planned).await;
+    let planned = planned(&site).await;
     let (tasks, replies, queue) =
         (QueueName::tasks("default"), QueueName::replies(Nonce::random()), MemoryQueue::new());
     let (mut run, clock) = begin(&planned);
