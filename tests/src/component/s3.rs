@@ -6,6 +6,9 @@ use std::net::TcpListener;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
+use aws_sdk_s3::types::{
+    DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
+};
 use lakehold_proto::secret::Secret;
 use lakehold_proto::store::s3::{S3Config, S3Keys};
 
@@ -38,4 +41,14 @@ pub fn client(endpoint: &str, (id, secret): (&str, &str)) -> Client {
 pub fn free_ports<const N: usize>() -> [u16; N] {
     let held = std::array::from_fn::<_, N, _>(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// Makes a bucket `locked` whose objects nobody can delete for a day.
+pub async fn create_locked(admin: &Client) {
+    admin.create_bucket().bucket("locked").object_lock_enabled_for_bucket(true).send().await.unwrap();
+    let mode = DefaultRetention::builder().mode(ObjectLockRetentionMode::Compliance).days(1);
+    let rule = ObjectLockRule::builder().default_retention(mode.build()).build();
+    let lock = ObjectLockConfiguration::builder().object_lock_enabled(ObjectLockEnabled::Enabled).rule(rule);
+    let lock = admin.put_object_lock_configuration().bucket("locked").object_lock_configuration(lock.build());
+    lock.send().await.unwrap();
 }

@@ -1,14 +1,12 @@
 //! `lakehold doctor` on what a fleet needs: what is there is told, and what is wrong with it is a finding.
 
-use aws_sdk_s3::types::{
-    DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
-};
 use lakehold_sim::{Population, Sim, SimConfig};
 use lakehold_tests::component::free_port;
 use lakehold_tests::component::http_proxy::{Act, HttpProxy};
 use lakehold_tests::component::ministack::Ministack;
 use lakehold_tests::component::rabbitmq::Rabbit;
 use lakehold_tests::component::redis::Redis;
+use lakehold_tests::component::s3::create_locked;
 use lakehold_tests::program::Program;
 use serde_json::json;
 
@@ -42,12 +40,7 @@ async fn init(program: &Program) {
 async fn tells_what_a_bucket_can_do_and_what_keeps_it_from_being_used() {
     let (sim, server) = tokio::join!(workspace(), Ministack::start());
     let admin = server.admin();
-    admin.create_bucket().bucket("locked").object_lock_enabled_for_bucket(true).send().await.unwrap();
-    let mode = DefaultRetention::builder().mode(ObjectLockRetentionMode::Compliance).days(1);
-    let rule = ObjectLockRule::builder().default_retention(mode.build()).build();
-    let lock = ObjectLockConfiguration::builder().object_lock_enabled(ObjectLockEnabled::Enabled).rule(rule);
-    let lock = admin.put_object_lock_configuration().bucket("locked").object_lock_configuration(lock.build());
-    lock.send().await.unwrap();
+    create_locked(&admin).await;
 
     // What is wrong with the store keeps nothing else from being tried.
     let well = "ok    environment prod";

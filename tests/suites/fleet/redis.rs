@@ -11,6 +11,7 @@ use lakehold_proto::locks::{BucketKey, Claim, Feedback, Limit, Locks, conformanc
 use lakehold_proto::secret::Secret;
 use lakehold_tests::component::certificates::Certificates;
 use lakehold_tests::component::redis::Redis;
+use lakehold_tests::program::Program;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -66,7 +67,21 @@ async fn an_acl_user_with_the_least_rights_does_everything_and_others_are_denied
         assert_eq!(cli(&command), "OK");
     };
     user("lakehold", RIGHTS);
-    assert!(include_str!("../../../deploy/fleet.md").contains(RIGHTS), "what the page for people says");
+    let page = include_str!("../../../deploy/fleet.md");
+    assert!(page.contains(RIGHTS), "what the page for people says");
+    // So are the addresses that it shows.
+    let program = Program::new(&[("prod", "https://adb-1.1.azuredatabricks.net")], "token");
+    let sound = std::fs::read_to_string(program.path("lakehold.yaml")).unwrap();
+    let sentinels = page.split('`').find(|word| word.starts_with("rediss+sentinel://")).unwrap();
+    let shown: Vec<_> = page.lines().filter(|line| line.starts_with("redis: ")).collect();
+    assert_eq!(shown.len(), 2);
+    for (line, secret) in shown.into_iter().zip(["hunter2", sentinels]) {
+        std::fs::write(program.path("secret"), secret).unwrap();
+        let line = line.replace("/run/secrets/redis", program.path("secret").to_str().unwrap());
+        program.configure(&format!("{sound}queue: amqps://mq.example/dr\n{line}\n"));
+        let told = program.run("config validate").await;
+        assert_eq!(told.code, Some(0), "{told:#?}");
+    }
     user("stranger", "~lakehold:* +get");
     cli(&["set", "lakehold:{acl}:emptied", "1"]);
     let at = |login: &str, db: u8| config(&format!("redis://{login}@127.0.0.1:{}/{db}", redis.port), "acl");

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::types::{
-    DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
-    ServerSideEncryption,
-};
+use aws_sdk_s3::types::ServerSideEncryption;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use lakehold_proto::fault::Class;
 use lakehold_proto::store::identity;
 use lakehold_proto::store::s3::{S3Config, S3Store};
 use lakehold_proto::store::{ObjectLock, Put, Store, conformance};
+use lakehold_tests::component::s3::create_locked;
 use lakehold_tests::component::seaweed::{ADMIN, BUCKET, WRITER};
 
 use super::{ANYBODY, LARGE, bucket, connect, key, ministack, noise, open_uploads, weed};
@@ -77,16 +75,6 @@ async fn a_bucket_with_object_lock_and_kms_keeps_them() {
     }
     // The emulator does not lock what was made of parts; the server below does.
     assert_locked(&admin, "lakehold.json").await;
-}
-
-/// Makes a bucket whose objects nobody can delete for a day.
-async fn create_locked(admin: &Client) {
-    admin.create_bucket().bucket("locked").object_lock_enabled_for_bucket(true).send().await.unwrap();
-    let mode = DefaultRetention::builder().mode(ObjectLockRetentionMode::Compliance).days(1);
-    let rule = ObjectLockRule::builder().default_retention(mode.build()).build();
-    let lock = ObjectLockConfiguration::builder().object_lock_enabled(ObjectLockEnabled::Enabled).rule(rule);
-    let lock = admin.put_object_lock_configuration().bucket("locked").object_lock_configuration(lock.build());
-    lock.send().await.unwrap();
 }
 
 async fn assert_locked(admin: &Client, name: &str) {
