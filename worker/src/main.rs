@@ -18,7 +18,7 @@ use lakehold_proto::telemetry::{self, Monitor};
 use lakehold_worker::configured::ConfiguredSources;
 use lakehold_worker::guard::{GUARD, GuardArgs};
 use lakehold_worker::progress::Progress;
-use lakehold_worker::serve::{Plans, Worker, serve};
+use lakehold_worker::serve::{Worker, serve};
 use lakehold_worker::signals::Signals;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -101,7 +101,7 @@ async fn work(cli: &Cli) -> Result<()> {
     if settings.config.queue.is_none() {
         return Err(no_queue(cli, &settings));
     }
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let monitor = Monitor::default();
     if let Some(address) = cli.listen {
         let listener = telemetry::listen(address).await?;
@@ -109,10 +109,16 @@ async fn work(cli: &Cli) -> Result<()> {
         tokio::spawn(axum::serve(listener, monitor.routes()).into_future());
     }
     let clock = SystemClock::shared();
-    let (store, _) = open::store(&settings).await?;
-    let identity = identity::open(&*store).await?;
-    let fleet = open::fleet(&settings.config, &identity.store, "lakehold-worker", &clock).await?;
-    let fleet = fleet.ok_or_else(|| no_queue(cli, &settings))?;
+    let reach = async || {
+        let (store, _) = open::store(&settings).await?;
+        let identity = identity::open(&*store).await?;
+        let fleet = open::fleet(&settings.config, &identity.store, "lakehold-worker", &clock).await?;
+        Ok((store, fleet.ok_or_else(|| no_queue(cli, &settings))?))
+    };
+    let (store, fleet) = tokio::select! {
+        reached = monitor.once_there(&clock, reach) => reached?,
+        () = signals.next() => return Ok(()),
+    };
     let sources = ConfiguredSources::new(&settings.config, fleet.locks.clone(), Arc::clone(&clock));
     let worker = Worker {
         queue: fleet.queue.clone(),
@@ -122,7 +128,7 @@ async fn work(cli: &Cli) -> Result<()> {
         sources: Arc::new(sources),
         reports: Arc::default(),
         progress: Arc::new(Progress::default()),
-        plans: Arc::new(Plans::default()),
+        plans: Arc::default(),
     };
     let (stop, stopped) = watch::channel(false);
     let slots = cli.pools.iter().map(|pool| serve(worker.clone(), pool, cli.slots, stopped.clone()));

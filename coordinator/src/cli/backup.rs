@@ -111,8 +111,7 @@ async fn coordinate(asked: &Asked, context: &Context) -> Result<u8> {
     let config = &context.settings.config;
     let request = asked.request(config.environments.keys().cloned())?;
     let store = open_store(&request, context).await?;
-    context.warn_of_second_coordinators();
-    let running = Running::start(config, context.place(), store.as_deref()).await?;
+    let running = context.running(store.as_deref()).await?;
     if request.dry_run {
         let Planned { plan, refused, .. } = running.backup.plan(&request).await?;
         return show_plan(&plan, &refused, context.output);

@@ -10,7 +10,7 @@ use lakehold_proto::store::{DirectoryStore, SharedStore};
 
 use super::Global;
 use crate::output::Format;
-use crate::running::Place;
+use crate::running::{Place, Running};
 use crate::snapshot::find;
 use lakehold_proto::store::identity;
 
@@ -37,7 +37,22 @@ impl Context {
     /// # Errors
     /// `Config`; for a bucket, what keeps it from being reached.
     pub async fn load(global: &Global) -> Result<Self> {
-        let settings = load(&global.asked(), &Surroundings::of_process()?)?;
+        Self::over(Self::settings(global)?, global).await
+    }
+
+    /// The configuration as it is used.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn settings(global: &Global) -> Result<Settings> {
+        load(&global.asked(), &Surroundings::of_process()?)
+    }
+
+    /// What a verb works with under these settings.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub async fn over(settings: Settings, global: &Global) -> Result<Self> {
         let (store, directory) = open::store(&settings).await?;
         Ok(Self {
             store,
@@ -59,8 +74,13 @@ impl Context {
         Ok(context)
     }
 
-    /// Warns, where `init` found that the store's server does not refuse a second create: for who begins to coordinate.
-    pub fn warn_of_second_coordinators(&self) {
+    /// What carries runs out, as [`Running::start`] tells. Warns where `init` found that the store's server does not refuse a
+    /// second create.
+    ///
+    /// # Errors
+    /// Those of [`Running::start`].
+    pub async fn running(&self, store: Option<&str>) -> Result<Running> {
+        let running = Running::start(&self.settings.config, self.place(), store).await?;
         if !self.store.properties().conditional_create {
             tracing::warn!(
                 store = %self.store.location(),
@@ -68,6 +88,7 @@ impl Context {
                  `backup`, `restore` or `drill` beside it), or move to a server that has them"
             );
         }
+        Ok(running)
     }
 
     /// Where runs are written down.

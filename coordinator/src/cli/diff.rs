@@ -18,7 +18,6 @@ use crate::diff::{Change, Diff, FieldChange, PartUnknown, What, diff};
 use crate::output::{Format, document, escaped, name_line, print, shown};
 use crate::restore::Restore;
 use crate::restore::compare::{across, is_across};
-use crate::running::Running;
 use crate::snapshot::find::Found;
 use crate::snapshot::read_at;
 
@@ -103,7 +102,7 @@ async fn snapshot(address: &Address, context: &Context) -> Result<Found> {
         return context.snapshot(address).await;
     }
     let (environment, store) = (&address.environment, identity::open(&*context.store).await?.store);
-    let running = Running::start(&context.settings.config, context.place(), Some(&store)).await?;
+    let running = context.running(Some(&store)).await?;
     let kinds = address.item.iter().map(|item| item.kind.clone()).collect();
     let selection = Selection { look: true, kinds, ..Selection::default() };
     let looked = attend(&running, context, "look at a live environment", async |attended| {

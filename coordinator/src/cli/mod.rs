@@ -209,7 +209,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Status(args) => status::run(&args, &Context::load(&global).await?).await,
         Command::Run(command) => run::run(&command, &global).await,
         Command::Tasks(command) => tasks::run(&command, &global).await,
-        Command::Serve(args) => serve::run(&args, &Context::load(&global).await?).await,
+        Command::Serve(args) => serve::run(&args, &global).await,
         Command::Runs(args) => runs::run(&args, &Context::open(&global).await?).await,
     }
 }

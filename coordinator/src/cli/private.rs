@@ -45,7 +45,7 @@ impl PrivateArgs {
 pub(super) async fn running(private: Option<&Private>, context: &Context, store: &str) -> Result<Running> {
     match private {
         Some(private) => private.running().await,
-        None => Running::start(&context.settings.config, context.place(), Some(store)).await,
+        None => context.running(Some(store)).await,
     }
 }
 

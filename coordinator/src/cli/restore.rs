@@ -171,7 +171,7 @@ pub struct ActivateArgs {
 
 pub(super) async fn activate(args: &ActivateArgs, context: &Context) -> Result<u8> {
     let store = identity::open(&*context.store).await?.store;
-    let running = Running::start(&context.settings.config, context.place(), Some(&store)).await?;
+    let running = context.running(Some(&store)).await?;
     let environment = &args.environment;
     let (_, share) = of_target(context, environment)?;
     let restore = Restore { backup: &running.backup };
@@ -199,7 +199,7 @@ pub(super) async fn activate(args: &ActivateArgs, context: &Context) -> Result<u
 
 pub(super) async fn run(args: RestoreArgs, context: &Context) -> Result<u8> {
     let store = identity::open(&*context.store).await?.store;
-    let running = Running::start(&context.settings.config, context.place(), Some(&store)).await?;
+    let running = context.running(Some(&store)).await?;
     let ended = match args.command.clone() {
         None => plan_and_apply(&args, &running, context).await,
         Some(RestoreCommand::Apply { plan, applying }) => {

@@ -1,17 +1,19 @@
 //! `lakehold serve`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use lakehold_proto::clock::SharedClock;
+use lakehold_proto::clock::{SharedClock, SystemClock};
+use lakehold_proto::config::Settings;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::store::identity;
 use lakehold_proto::telemetry::Monitor;
 use lakehold_worker::signals::Signals;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Context, exit};
-use crate::running::Running;
+use super::{Context, Global, exit};
 use crate::serve::{Service, api};
 
 const EXAMPLES: &str = "\
@@ -32,15 +34,11 @@ pub struct ServeArgs {
     pub grace: u64,
 }
 
-pub(super) async fn run(args: &ServeArgs, context: &Context) -> Result<u8> {
-    let config = &context.settings.config;
+pub(super) async fn run(args: &ServeArgs, global: &Global) -> Result<u8> {
+    let settings = Context::settings(global)?;
+    let config = &settings.config;
     let token = config.coordinator.token.as_ref().ok_or_else(no_token)?.resolve()?;
     let mut signals = Signals::listen()?;
-    let identity = match &context.directory {
-        Some(directory) => identity::open_or_create(directory, context.clock.now()).await?,
-        None => identity::open(&*context.store).await?,
-    };
-    context.warn_of_second_coordinators();
     let address = config.coordinator.listens()?;
     let unheard = |e| {
         Fault::new(Class::Unavailable, "serve.listen", format!("listen on {address}"), e)
@@ -48,27 +46,47 @@ pub(super) async fn run(args: &ServeArgs, context: &Context) -> Result<u8> {
     };
     let listener = tokio::net::TcpListener::bind(address).await.map_err(unheard)?;
     let bound = listener.local_addr().map_err(unheard)?;
-    let running = tokio::select! {
-        running = Running::start(config, context.place(), Some(&identity.store)) => running?,
+    let (clock, monitor) = (SystemClock::shared(), Monitor::default());
+    let (tell, told) = watch::channel(None);
+    let routes = api::router(told.clone(), &token).merge(monitor.routes());
+    // From the beginning: a service that waits for its broker is not dead.
+    let serving =
+        tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(ended(told)).into_future());
+    let service = tokio::select! {
+        service = monitor.once_there(&clock, async || start(settings.clone(), global).await) => service?,
         () = signals.next() => return Ok(exit::COMPLETE),
     };
-    let service = Service::new(running, config)?;
-    let stopped = service.clone();
-    let (monitor, told) = (Monitor::default(), service.clone());
-    monitor.tells(move || told.why_not_ready());
-    let routes = api::router(service.clone(), &token).merge(monitor.routes());
-    let serving =
-        axum::serve(listener, routes).with_graceful_shutdown(async move { stopped.stopped().await });
+    let ready = Arc::clone(&service);
+    monitor.tells(move || ready.why_not_ready());
+    tell.send_replace(Some(Arc::clone(&service)));
     info!(address = %bound, schedules = config.environments.values().filter(|e| e.schedule.is_some()).count(), "serving");
-    let work = async { tokio::join!(serving, service.work()).0 };
     tokio::select! {
-        served = work => served.map_err(unheard)?,
-        () = told_to_end(signals, &service, Duration::from_secs(args.grace), &context.clock) => {
+        // Serving has no errors of its own.
+        _ = async { tokio::join!(serving, service.work()) } => {}
+        () = told_to_end(signals, &service, Duration::from_secs(args.grace), &clock) => {
             warn!("tasks under way were not finished; whoever goes on with their runs does them again");
         }
     }
     info!("ended");
     Ok(exit::COMPLETE)
+}
+
+/// A service on what the settings name.
+async fn start(settings: Settings, global: &Global) -> Result<Arc<Service>> {
+    let context = Context::over(settings, global).await?;
+    let identity = match &context.directory {
+        Some(directory) => identity::open_or_create(directory, context.clock.now()).await?,
+        None => identity::open(&*context.store).await?,
+    };
+    Service::new(context.running(Some(&identity.store)).await?, &context.settings.config)
+}
+
+/// Waits until the service was told to end.
+async fn ended(mut told: api::Told) {
+    let service = told.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
+    if let Some(service) = service {
+        service.stopped().await;
+    }
 }
 
 /// Passes the first request to end on; returns when the time is up, or at a second one.

@@ -99,7 +99,7 @@ async fn start(args: &VerifyArgs, context: &Context) -> Result<Running> {
         return Ok(Running::reading(Place { store, ..context.place() }));
     }
     let id = identity::open(&*context.store).await?.store;
-    Running::start(&context.settings.config, context.place(), Some(&id)).await
+    context.running(Some(&id)).await
 }
 
 async fn request(args: &VerifyArgs, context: &Context) -> Result<Request> {

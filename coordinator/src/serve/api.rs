@@ -12,11 +12,12 @@ use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{Hash, RunId};
 use lakehold_proto::secret::Secret;
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use super::Service;
 use super::wire::{Accepted, Schedules, Status};
@@ -29,15 +30,18 @@ const BODY: usize = 64 * 1024;
 /// The most runs that are listed at once.
 const MOST_RUNS: usize = 1000;
 
+/// The service, once it has what it needs.
+pub type Told = watch::Receiver<Option<Arc<Service>>>;
+
 #[derive(Clone)]
 struct Api {
-    service: Arc<Service>,
+    service: Told,
     /// Of the token: what is compared has one length, and says nothing of it.
     token: Hash,
 }
 
-/// All routes of the API. Others may be merged into it; those have no token asked for.
-pub fn router(service: Arc<Service>, token: &Secret) -> Router {
+/// All routes of the API; they refuse until there is a service. Others may be merged into it; those have no token asked for.
+pub fn router(service: Told, token: &Secret) -> Router {
     let api = Api { service, token: Hash::of(token.reveal()) };
     Router::new()
         .route("/v1/runs", post(begin).get(list))
@@ -78,10 +82,12 @@ impl IntoResponse for Refusal {
 
 type Answer<T> = Result<T, Refusal>;
 
-async fn authorise(State(api): State<Api>, request: Request, next: Next) -> Response {
+async fn authorise(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
     if shown.is_some_and(|shown| is_same(api.token, Hash::of(shown.trim()))) {
+        let Some(service) = api.service.borrow().clone() else { return starting().into_response() };
+        request.extensions_mut().insert(service);
         return next.run(request).await;
     }
     let detail = if shown.is_some() { "the token is not the service's" } else { "no token was shown" };
@@ -91,13 +97,18 @@ async fn authorise(State(api): State<Api>, request: Request, next: Next) -> Resp
     (asked, Refusal(StatusCode::UNAUTHORIZED, fault)).into_response()
 }
 
+fn starting() -> Refusal {
+    let detail = "it is starting, and waits for a server that it needs: its /readyz tells for which";
+    Fault::new(Class::Unavailable, "serve.starting", "call the coordinator", detail).into()
+}
+
 /// Takes the same time wherever the first difference is.
 fn is_same(a: Hash, b: Hash) -> bool {
     a.bytes().iter().zip(b.bytes()).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
 }
 
 async fn begin(
-    State(api): State<Api>,
+    Extension(service): Extension<Arc<Service>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<(StatusCode, Json<Accepted>)> {
     let context = "read a request for a run";
@@ -109,7 +120,7 @@ async fn begin(
         Fault::new(Class::Config, "api.body", context, e)
             .hint("send the flags of `lakehold backup` as JSON, such as {\"environments\": [\"prod\"]}")
     })?;
-    let accepted = api.service.begin(&asked).await?;
+    let accepted = service.begin(&asked).await?;
     let status = if accepted.run.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(accepted)))
 }
@@ -119,31 +130,40 @@ struct Last {
     last: Option<usize>,
 }
 
-async fn list(State(api): State<Api>, query: Result<Query<Last>, QueryRejection>) -> Answer<Json<Runs>> {
+async fn list(
+    Extension(service): Extension<Arc<Service>>,
+    query: Result<Query<Last>, QueryRejection>,
+) -> Answer<Json<Runs>> {
     let Query(Last { last }) =
         query.map_err(|e| Fault::new(Class::Config, "api.query", "list runs", e.body_text()))?;
-    Ok(Json(runs::newest(&**api.service.store(), last.unwrap_or(20).min(MOST_RUNS)).await?))
+    Ok(Json(runs::newest(&**service.store(), last.unwrap_or(20).min(MOST_RUNS)).await?))
 }
 
-async fn status(State(api): State<Api>, Path(typed): Path<String>) -> Answer<Json<Status>> {
-    Ok(Json(api.service.status(find(&api, &typed).await?).await?))
+async fn status(
+    Extension(service): Extension<Arc<Service>>,
+    Path(typed): Path<String>,
+) -> Answer<Json<Status>> {
+    Ok(Json(service.status(find(&service, &typed).await?).await?))
 }
 
-async fn cancel(State(api): State<Api>, Path(typed): Path<String>) -> Answer<(StatusCode, Json<Status>)> {
-    let run = find(&api, &typed).await?;
-    api.service.cancel(run).await?;
-    Ok((StatusCode::ACCEPTED, Json(api.service.status(run).await?)))
+async fn cancel(
+    Extension(service): Extension<Arc<Service>>,
+    Path(typed): Path<String>,
+) -> Answer<(StatusCode, Json<Status>)> {
+    let run = find(&service, &typed).await?;
+    service.cancel(run).await?;
+    Ok((StatusCode::ACCEPTED, Json(service.status(run).await?)))
 }
 
-async fn schedules(State(api): State<Api>) -> Answer<Json<Schedules>> {
-    Ok(Json(api.service.schedules().await?))
+async fn schedules(Extension(service): Extension<Arc<Service>>) -> Answer<Json<Schedules>> {
+    Ok(Json(service.schedules().await?))
 }
 
 /// A whole id is not looked for: it is asked for often, and the store tells whether there is such a run.
-async fn find(api: &Api, typed: &str) -> Result<RunId> {
+async fn find(service: &Service, typed: &str) -> Result<RunId> {
     match typed.parse() {
         Ok(run) => Ok(run),
-        Err(_) => runs::find(&**api.service.store(), typed).await,
+        Err(_) => runs::find(&**service.store(), typed).await,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -10,9 +11,14 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::metrics::metrics;
+use crate::clock::SharedClock;
 use crate::fault::{Class, Fault, Result};
+
+/// The pause before a start is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Why a process takes no work now; `None` when it does.
 type WhyNot = dyn Fn() -> Option<String> + Send + Sync;
@@ -34,6 +40,24 @@ impl Monitor {
     /// From now on it is as `why_not` tells: why it takes no work, or `None` when it does. Asked at each request.
     pub fn tells(&self, why_not: impl Fn() -> Option<String> + Send + Sync + 'static) {
         self.why_not.send_replace(Arc::new(why_not));
+    }
+
+    /// What `start` gives, as soon as every server is there that it needs; until then we are not ready, and it is told why.
+    /// For processes that stay: started again by somebody else, they would meet the same, and be back later than the server.
+    ///
+    /// # Errors
+    /// What no waiting mends.
+    pub async fn once_there<T>(&self, clock: &SharedClock, start: impl AsyncFn() -> Result<T>) -> Result<T> {
+        loop {
+            let fault = match start().await {
+                Err(fault) if fault.class.may_retry() => fault,
+                ended => return ended,
+            };
+            warn!(%fault, "cannot start yet; trying again");
+            let why = fault.to_string();
+            self.tells(move || Some(why.clone()));
+            clock.sleep(AGAIN).await;
+        }
     }
 
     /// `/livez`, `/readyz` and `/metrics`. That it lives depends on nothing but itself: a process that is killed because its
