@@ -16,6 +16,10 @@ use reqwest::Method;
 use serde_json::json;
 
 const ITEMS: usize = 120;
+/// Workspaces of a run whose tasks are more than one trace takes.
+const MANY: usize = 200;
+/// Tasks that a run's own trace takes.
+const TRACED: usize = 5000;
 /// The secrets of broker, Redis and bucket.
 const SECRETS: [&str; 3] = ["planted-at-the-broker", "planted-at-redis", "planted-at-the-bucket"];
 
@@ -281,6 +285,89 @@ async fn a_run_that_is_told_to_end_sends_its_spans() {
     let ended = with(&spans, "process ", &[]).into_iter();
     let ended = ended.filter(|seen| seen.attributes.contains_key("lakehold.verdict")).count();
     assert_eq!(ended, program.outcomes().len());
+}
+
+/// So does a service; and whoever goes on with the run adds what is missing to the same trace.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_told_to_end_sends_the_spans_of_its_runs() {
+    let (sim, program, collector) = scene().await;
+    program.configure_prod("schedule: {cron: '0 0 1 1 *', missed: run}");
+    std::fs::write(program.path("api-token"), "a-token").unwrap();
+    let token = program.path("api-token");
+    let listen = format!("listen: '127.0.0.1:{}', token: 'file:{}'", free_port(), token.display());
+    program.configure_more(&format!("coordinator: {{{listen}}}\n"));
+    jobs(&sim, 1, hangs());
+    let mut first = program.start("serve --log info");
+    first
+        .until("outcomes, and a call that hangs", || sim.faults_fired() == 1 && program.settled() >= 3)
+        .await;
+    first.terminate();
+    first.says("a run stopped").await;
+    sim.clear_faults();
+    let ended = first.end().await;
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    let spans = collector.spans();
+    let processed = with(&spans, "process ", &["lakehold.verdict"]).len();
+    assert_eq!(processed, program.outcomes().len(), "{:#?}", counts(&spans));
+    assert_eq!(with(&spans, "coordinate", &["lakehold.run.id"]).len(), 1);
+    assert!(program.manifests().is_empty());
+
+    let mut second = program.start("serve --log info");
+    second.says("a run ended").await;
+    second.terminate();
+    assert_eq!(second.end().await.code, Some(0));
+    let spans = collector.spans();
+    let traces: BTreeSet<_> = with(&spans, "process ", &[]).iter().map(Seen::trace).collect();
+    assert_eq!(traces.len(), 1, "{:#?}", counts(&spans));
+    let (trace, orphans) = (traces.first().unwrap(), collector.orphans());
+    assert!(orphans.is_empty(), "{orphans:#?}");
+    let of_run = spans.iter().filter(|seen| &seen.trace() == trace);
+    let roots: Vec<_> = of_run.filter(|seen| seen.parent().is_empty()).map(|seen| &seen.span.name).collect();
+    assert_eq!(roots, ["lakehold backup"]);
+}
+
+/// Of a run of very many tasks, the first of each environment stand in its trace. The others have one of their own each,
+/// linked to the run's, and one in sixteen is sent, whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_many_tasks_is_sampled_by_the_task() {
+    let config = SimConfig { workspaces: MANY, population: Population::Empty, ..SimConfig::default() };
+    let (sim, collector) = tokio::join!(Sim::start(config), Collector::start());
+    let sim = sim.unwrap();
+    let urls = sim.urls();
+    let names: Vec<_> = (0..MANY).map(|n| format!("w{n}")).collect();
+    let environments: Vec<_> =
+        names.iter().zip(&urls).map(|(name, url)| (name.as_str(), url.as_str())).collect();
+    let program = Program::new(&environments, sim.token());
+    program.variable("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url());
+    let ran = program.run("backup --all -o json").await;
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let (trace, outcomes, spans) = (trace_of(&ran.json()), program.outcomes(), collector.spans());
+    assert!(collector.orphans().is_empty(), "{:#?}", collector.orphans());
+    let (within, apart): (Vec<_>, Vec<_>) =
+        outcomes.iter().partition(|outcome| outcome.trace.to_string() == trace);
+    let each = TRACED / MANY;
+    for name in &names {
+        let traced = within.iter().filter(|outcome| outcome.task.environment.as_str() == name).count();
+        assert_eq!(traced, each, "{name}");
+    }
+    let processed: BTreeMap<_, _> = with(&spans, "process ", &["task.id", "lakehold.run.id"])
+        .into_iter()
+        .map(|seen| (seen.attributes["task.id"].clone(), seen))
+        .collect();
+    let root = spans.iter().find(|seen| seen.trace() == trace && seen.parent().is_empty()).unwrap();
+    let mut sampled = 0;
+    for outcome in &apart {
+        let task = outcome.task.id().to_string();
+        let Some(seen) = processed.get(&task) else { continue };
+        sampled += 1;
+        assert_eq!(seen.trace(), outcome.trace.to_string(), "{task}");
+        let sent = spans.iter().find(|sent| sent.id() == seen.parent()).unwrap();
+        assert_eq!((sent.links(), sent.parent()), (vec![root.id()], String::new()), "{sent:#?}");
+    }
+    assert_eq!(processed.len(), within.len() + sampled);
+    // Which are sent is decided by their ids, which are random.
+    let expected = apart.len() / 16;
+    assert!(sampled > expected / 2 && sampled < expected * 2, "{sampled} of {}", apart.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,18 +16,17 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use lakehold_proto::clock::{SharedClock, Tick};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Kind, Nonce, RunId, TaskId};
-use lakehold_proto::killpoint::{during, killpoint};
 use lakehold_proto::locks::SharedLocks;
 use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::{Outcome, OutcomeId};
 use lakehold_proto::plan::Plan;
-use lakehold_proto::queue::{Consumer, Delivery, Message, QueueName, SharedQueue};
+use lakehold_proto::queue::{Consumer, Delivery, QueueName, SharedQueue};
 use lakehold_proto::store::{Key, PatientStore, SharedStore, Store};
 use lakehold_proto::task::{Assignment, Batch, Epoch, IllegalStep, LEASE_SILENCE, Report, Reported};
-use lakehold_proto::telemetry::{Place, Placed as _, metrics, within};
+use lakehold_proto::telemetry::metrics;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tracing::{Instrument as _, Span, info, info_span, warn};
+use tracing::{Instrument as _, info, info_span, warn};
 
 use super::commit::{Assembly, commit};
 use super::ledger::{Ledger, Sizes, fetch, starts};
@@ -45,12 +44,10 @@ const QUIET: Duration = Duration::from_secs(20);
 const HEARD: usize = 64;
 /// Reports of one message that are looked up at once.
 const LOOKED_UP: usize = 16;
-/// Messages on their way to the queue at once.
-const SENDING: usize = 256;
 /// How often the store is asked whether the run was cancelled.
 const CANCEL_LOOK: Duration = Duration::from_secs(3);
-/// How long a message that the queue cannot take waits before it is sent again.
-const SEND_AGAIN: Duration = Duration::from_secs(1);
+/// The pause before the queue is asked again that could not be reached.
+pub(super) const SEND_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of outcomes kept in memory, over all environments; beyond, the fullest ledger writes a segment.
 const RECENT: usize = 16 << 20;
 
@@ -338,38 +335,6 @@ impl Engine {
         self.send_all(self.sendings(plan, &live.run, &again)?).await
     }
 
-    fn sendings(&self, plan: &Plan, run: &EnvRun, assignments: &[Assignment]) -> Result<Vec<Sending>> {
-        let queue = QueueName::tasks(&run.plan().pool);
-        let sending = |assignment| Sending::of(plan, self.queue.system(), queue.clone(), assignment);
-        assignments.iter().map(sending).collect()
-    }
-
-    async fn send_all(&self, messages: Vec<Sending>) -> Result<()> {
-        let sent = futures::stream::iter(messages).map(Ok);
-        sent.try_for_each_concurrent(SENDING, |Sending { queue, message, span }| {
-            metrics().sent();
-            within(span, self.send(queue, message))
-        })
-        .await
-    }
-
-    async fn send(&self, queue: QueueName, message: Message) -> Result<()> {
-        loop {
-            killpoint("coordinator.before-publish");
-            let sent = self.queue.publish(&queue, message.clone());
-            match during("coordinator.before-confirm", sent).await {
-                Err(fault) if fault.class.may_retry() => {
-                    warn!(%fault, "the queue does not take a task; trying again");
-                    self.clock.sleep(SEND_AGAIN).await;
-                }
-                sent => {
-                    killpoint("coordinator.after-confirm");
-                    return sent;
-                }
-            }
-        }
-    }
-
     async fn subscribe(&self, replies: &QueueName) -> Result<Box<dyn Consumer>> {
         loop {
             match self.queue.consume(replies, HEARD).await {
@@ -535,41 +500,6 @@ struct Live {
     quiet: u32,
 }
 
-/// An attempt on its way to a worker, and the span of sending it, in which the worker's spans lie.
-struct Sending {
-    queue: QueueName,
-    message: Message,
-    span: Span,
-}
-
-impl Sending {
-    fn of(plan: &Plan, system: &'static str, queue: QueueName, assignment: &Assignment) -> Result<Self> {
-        let (task, trace) = (assignment.task.id(), assignment.trace);
-        let root = Place::root_of(plan.run, plan.trace);
-        let name = queue.as_str();
-        let span = || {
-            info_span!("send", otel.name = format!("send {name}"), otel.kind = "producer",
-                messaging.system = system, messaging.operation.name = "send", messaging.operation.r#type = "send",
-                messaging.destination.name = name, lakehold.run.id = %plan.run, lakehold.task.id = %task,
-                lakehold.environment = %assignment.task.environment, lakehold.attempt = assignment.attempt)
-        };
-        let (span, place) = if trace == plan.trace {
-            (span().below(root), root)
-        } else {
-            let place = Place { trace, span: Nonce::random(), sampled: is_sampled(task) };
-            (if place.sampled { span().linked(root).at(place) } else { Span::none() }, place)
-        };
-        let mut message = Message::of(assignment)?;
-        message.trace = span.place().unwrap_or(place).headers();
-        Ok(Self { queue, message, span })
-    }
-}
-
-/// Whether a task with a trace of its own is traced: one of sixteen, and all attempts at it alike.
-fn is_sampled(task: TaskId) -> bool {
-    task.digits().ends_with('0')
-}
-
 /// What a report came to.
 enum Heard {
     Nothing,
@@ -651,55 +581,4 @@ fn stopped(plan: &Plan) -> Fault {
         "it was stopped before its end",
     )
     .hint("nothing is lost: run the same command with --resume to go on where it stopped")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use async_trait::async_trait;
-    use lakehold_proto::clock::SystemClock;
-    use lakehold_proto::locks::MemoryLocks;
-    use lakehold_proto::queue::Queue;
-    use lakehold_proto::store::DirectoryStore;
-
-    use super::*;
-
-    /// Takes no message the first time.
-    #[derive(Debug, Default)]
-    struct Reluctant(AtomicU32);
-
-    #[async_trait]
-    impl Queue for Reluctant {
-        async fn publish(&self, _: &QueueName, _: Message) -> Result<()> {
-            match self.0.fetch_add(1, Ordering::Relaxed) {
-                0 => Err(Fault::new(Class::Unavailable, "queue.refused", "publish", "it is full")),
-                _ => Ok(()),
-            }
-        }
-
-        async fn consume(&self, _: &QueueName, _: usize) -> Result<Box<dyn Consumer>> {
-            Err(Fault::new(Class::Denied, "queue.denied", "consume", "nobody may"))
-        }
-
-        async fn waiting(&self, _: &QueueName) -> Result<u32> {
-            Ok(0)
-        }
-    }
-
-    /// A reminder would send it too, much later.
-    #[tokio::test]
-    async fn what_the_queue_did_not_take_is_sent_again() {
-        let (dir, clock, queue) =
-            (tempfile::tempdir().unwrap(), SystemClock::shared(), Arc::new(Reluctant::default()));
-        let engine = Engine {
-            store: Arc::new(DirectoryStore::new(dir.path())),
-            queue: queue.clone(),
-            locks: Arc::new(MemoryLocks::new(clock.clone())),
-            clock,
-            sizes: Sizes::default(),
-        };
-        engine.send(QueueName::tasks("default"), Message::default()).await.unwrap();
-        assert_eq!(queue.0.load(Ordering::Relaxed), 2);
-    }
 }

@@ -3,5 +3,6 @@
 pub mod commit;
 pub mod drive;
 pub mod ledger;
+mod sending;
 pub mod state;
 pub mod view;
