@@ -12,7 +12,7 @@ use lakehold_proto::queue::{MemoryQueue, SharedQueue};
 use lakehold_proto::store::{DirectoryStore, SharedStore};
 use lakehold_worker::configured::ConfiguredSources;
 use lakehold_worker::progress::Progress;
-use lakehold_worker::serve::{Plans, Sources, Worker, serve};
+use lakehold_worker::serve::{Sources, Worker, serve};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::error;
@@ -80,7 +80,7 @@ impl Embedded {
             sources: Arc::clone(&parts.sources),
             reports: Arc::default(),
             progress: Arc::clone(&progress),
-            plans: Arc::new(Plans::default()),
+            plans: Arc::default(),
         };
         let (stop, stopped) = watch::channel(false);
         let mut workers = JoinSet::new();

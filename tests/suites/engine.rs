@@ -497,6 +497,30 @@ async fn a_worker_that_lacks_what_its_coordinator_has_says_so() {
     assert!(fault.to_string().contains("this worker cannot reach dev"), "{fault}");
 }
 
+/// Many slots without an environment's credentials, and one with them: a task meets the one before its attempts are used up.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_without_credentials_leave_tasks_to_one_that_has_them() {
+    let (source, _) = scene();
+    let sources = Arc::new(Lacking(OneSource(Arc::clone(&source)), AtomicBool::new(false)));
+    let queue = MemoryQueue::new();
+    let shared = queue.clone();
+    let site = Site::new(sources.clone()).queue(move || shared.clone());
+    let dev: EnvName = "dev".parse().unwrap();
+    let engine = site.engine();
+    let request = Request { environments: vec![dev.clone()], ..request() };
+    let planned = engine.backup.plan(&request).await.unwrap();
+    sources.1.store(true, Ordering::Relaxed);
+    let (_go_on, stop) = watch::channel(false);
+    let one = serve(worker(&site, &source, &queue, SystemClock::shared()), "default", 1, stop.clone());
+    let one = tokio::spawn(one);
+    let mut ended = engine.backup.carry_out(planned, &RunView::default(), stop).await.unwrap();
+    engine.drain().await;
+    one.await.unwrap().unwrap();
+    let ended = ended.environments.remove(&dev).unwrap();
+    let EnvEnd::Committed(manifest) = ended else { panic!("{ended:?}") };
+    assert_eq!((manifest.state, manifest.totals().items), (SnapshotState::Complete, 102));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_backups_of_one_environment_exclude_each_other() {
     let (_, site) = scene();

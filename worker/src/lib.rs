@@ -7,6 +7,7 @@ pub mod capture;
 pub mod configured;
 pub mod guard;
 pub mod outcome;
+pub mod plans;
 pub mod progress;
 pub mod reports;
 pub mod serve;

@@ -6,23 +6,20 @@
 //! finishes what it holds; what is not finished within the grace period is handed back by being dropped.
 //! **After a crash** the queue delivers again, or the coordinator sends again.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
-use lakehold_proto::clock::{SharedClock, Tick};
+use lakehold_proto::clock::SharedClock;
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, Nonce, RunId};
 use lakehold_proto::killpoint::killpoint;
 use lakehold_proto::locks::SharedLocks;
-use lakehold_proto::manifest::Manifest;
 use lakehold_proto::outcome::{Outcome, OutcomeId, Verdict};
-use lakehold_proto::plan::{EnvPlan, Plan};
 use lakehold_proto::queue::{Delivery, QueueName, SharedQueue};
-use lakehold_proto::store::{Key, Listed, SharedStore, get_existing};
+use lakehold_proto::store::{Key, Listed, SharedStore};
 use lakehold_proto::task::{Assignment, Report, Reported, Task, Verb};
 use lakehold_proto::telemetry::{self, Place, Placed as _, metrics};
 use tokio::sync::watch;
@@ -30,8 +27,9 @@ use tokio::task::JoinSet;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span, error, error_span, warn};
 
-use crate::capture::{BaseSnapshot, Capture, Surroundings, verdict_of};
+use crate::capture::{Capture, Surroundings, verdict_of};
 use crate::outcome::store_outcome;
+use crate::plans::Plans;
 use crate::progress::Progress;
 use crate::reports::{Reports, publish};
 use crate::source::SharedSource;
@@ -47,17 +45,14 @@ const LOCK_LOOK: Duration = Duration::from_millis(500);
 const RENEWAL: Duration = Duration::from_secs(10);
 /// Long tasks that go on beside one slot, before it waits for one of them to end.
 const LONG: usize = 4;
-/// How often it is asked at most whether a run was cancelled.
-const CANCEL_LOOK: Duration = Duration::from_secs(15);
 /// So often a delivery of one attempt may end without a word, with its worker or the connection, before the attempt counts as
 /// spent.
 const RETURNS: u32 = 5;
 /// Whoever hands something back because others may do it takes nothing for so long: they should be the next to get it.
 const HAND_BACK: Duration = Duration::from_secs(1);
-/// Plans kept in memory.
-const PLANS_KEPT: usize = 8;
-/// Runs of which it is remembered whether they were cancelled.
-const LOOKED_KEPT: usize = 64;
+/// So often a delivery of one attempt is handed back by workers without its environment's credentials, for one that has them,
+/// before the attempt counts as spent.
+const LACKING: u32 = 3;
 
 /// Where a worker gets the source of an environment from.
 #[async_trait]
@@ -194,6 +189,15 @@ impl Worker {
             error!(
                 "the store of this worker does not have the run of this task; handing it back. Where two stores share a broker, give each a virtual host of its own"
             );
+            drop(delivery);
+            self.clock.sleep(HAND_BACK).await;
+            return None;
+        }
+        if delivery.returned() < LACKING
+            && assignment.task.verb != Verb::Verify
+            && let Err(fault) = self.source(&assignment.task.environment).await
+        {
+            warn!(%fault, "handing a task back for a worker that can do it");
             drop(delivery);
             self.clock.sleep(HAND_BACK).await;
             return None;
@@ -488,101 +492,5 @@ fn deadline_passed(limit: Duration) -> Fault {
 async fn settle(delivery: Box<dyn Delivery>) {
     if let Err(fault) = delivery.acknowledge().await {
         warn!(%fault, "cannot acknowledge; it will be delivered again, which is harmless");
-    }
-}
-
-/// Plans of runs, read once for each run; and which of them were cancelled.
-#[derive(Debug, Default)]
-pub struct Plans {
-    kept: Mutex<Vec<(RunId, Arc<PlansOfRun>)>>,
-    looked: Mutex<Vec<Looked>>,
-}
-
-/// When it was last asked whether a run was cancelled, and whether it was.
-#[derive(Debug)]
-struct Looked {
-    run: RunId,
-    at: Tick,
-    cancelled: bool,
-}
-
-type PlansOfRun = HashMap<EnvName, Known>;
-
-#[derive(Clone, Debug)]
-struct Known {
-    plan: Arc<EnvPlan>,
-    base: Option<Arc<BaseSnapshot>>,
-}
-
-impl Plans {
-    /// Whether a run was cancelled, as far as is known; `None` asks the caller to look now. While somebody looks again,
-    /// others go by what was seen before; the first look everybody waits for.
-    fn known_cancelled(&self, run: RunId, now: Tick) -> Option<bool> {
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let looked = looked.iter_mut().find(|looked| looked.run == run)?;
-        if looked.cancelled || now.since(looked.at) < CANCEL_LOOK {
-            return Some(looked.cancelled);
-        }
-        looked.at = now;
-        None
-    }
-
-    fn note_cancelled(&self, run: RunId, at: Tick, cancelled: bool) {
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        looked.retain(|looked| looked.run != run);
-        looked.insert(0, Looked { run, at, cancelled });
-        looked.truncate(LOOKED_KEPT);
-    }
-
-    async fn get(
-        &self,
-        store: &dyn lakehold_proto::store::Store,
-        run: RunId,
-        environment: &EnvName,
-    ) -> Result<Known> {
-        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept().iter().find(|(id, _)| *id == run).map(|(_, plans)| Arc::clone(plans));
-        let plans = match found {
-            Some(plans) => plans,
-            None => {
-                let read = Arc::new(read_plan(store, run).await?);
-                let mut kept = kept();
-                kept.insert(0, (run, Arc::clone(&read)));
-                kept.truncate(PLANS_KEPT);
-                read
-            }
-        };
-        plans.get(environment).cloned().ok_or_else(|| {
-            let detail = format!("the plan of {run} does not have {environment}");
-            Fault::new(Class::Integrity, "worker.foreign-task", "find the plan of a task", detail)
-        })
-    }
-}
-
-async fn read_plan(store: &dyn lakehold_proto::store::Store, run: RunId) -> Result<PlansOfRun> {
-    let key = Key::plan(run);
-    let damaged =
-        |e: serde_json::Error| Fault::new(Class::Integrity, "plan.damaged", format!("read {key}"), e);
-    let plan: Plan = serde_json::from_slice(&get_existing(store, &key).await?).map_err(damaged)?;
-    let mut plans = HashMap::new();
-    for plan in plan.environments {
-        let base = read_base(store, &plan).await;
-        plans.insert(plan.environment.clone(), Known { plan: Arc::new(plan), base });
-    }
-    Ok(plans)
-}
-
-/// A base that cannot be read costs a full capture, not the run.
-async fn read_base(store: &dyn lakehold_proto::store::Store, plan: &EnvPlan) -> Option<Arc<BaseSnapshot>> {
-    let base = plan.base.as_ref()?;
-    let key = Key::manifest(&plan.environment, &base.time, base.snapshot);
-    let read = lakehold_proto::store::get_hashed(store, &key, base.manifest).await;
-    let parsed = read.and_then(|bytes| Manifest::parse(&key, &bytes));
-    match parsed {
-        Ok(manifest) => Some(Arc::new(BaseSnapshot::new(manifest))),
-        Err(fault) => {
-            warn!(%fault, "the base snapshot cannot be read: capturing everything anew");
-            None
-        }
     }
 }

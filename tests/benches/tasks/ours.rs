@@ -22,7 +22,7 @@ use lakehold_tests::component::redis::Redis;
 use lakehold_tests::component::s3::bucket;
 use lakehold_tests::component::seaweed::WRITER;
 use lakehold_worker::progress::Progress;
-use lakehold_worker::serve::{Plans, Worker, serve};
+use lakehold_worker::serve::{Worker, serve};
 use lakehold_worker::source::Source as _;
 use reqwest::Method;
 use serde_json::Value;
@@ -148,7 +148,7 @@ pub(crate) async fn work(site: &Site) {
         sources: Arc::new(Nothing { wide: site.wide }),
         reports: Arc::default(),
         progress: Arc::new(Progress::default()),
-        plans: Arc::new(Plans::default()),
+        plans: Arc::default(),
     };
     let (_go_on, stop) = tokio::sync::watch::channel(false);
     serve(worker, "default", SLOTS, stop).await.unwrap();

@@ -13,7 +13,7 @@ use lakehold_proto::fault::Class;
 use lakehold_proto::ids::{EnvName, Kind};
 use lakehold_proto::plan::Plan;
 use lakehold_worker::progress::Progress;
-use lakehold_worker::serve::{Plans, Worker, serve};
+use lakehold_worker::serve::{Worker, serve};
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 use tokio::task::JoinSet;
@@ -90,7 +90,7 @@ async fn work(running: Arc<Running>, name: String) {
             sources: Arc::new(SimSources { populations: fleet.populations.clone(), life: Arc::clone(&life) }),
             reports: Arc::default(),
             progress: Arc::new(Progress::default()),
-            plans: Arc::new(Plans::default()),
+            plans: Arc::default(),
         };
         let mut slots = JoinSet::new();
         for _ in 0..2 {
