@@ -228,6 +228,31 @@ async fn a_run_that_somebody_left_is_finished() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_told_twice_or_has_no_time_ends_at_once() {
+    let scene = Scene::with(YEARLY).await;
+    let expected = alone(&scene.sim).await;
+    for (grace, told) in [("600", 2), ("0", 1)] {
+        scene.hang();
+        let mut service = scene.program.start(&format!("{SERVE},info --grace {grace}"));
+        service.until("a call to hang", || scene.sim.faults_fired() >= 1).await;
+        for _ in 0..told {
+            service.terminate();
+            service.says("told to end").await;
+        }
+        let ended = service.end().await;
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        assert!(ended.err.contains("were not finished"), "{ended:#?}");
+        scene.sim.clear_faults();
+    }
+    assert!(scene.program.manifests().is_empty());
+    let mut service = scene.serve().await;
+    service.says("a run ended").await;
+    let status = scene.get(&format!("/v1/runs/{}", scene.run_id().await)).await;
+    assert_eq!(prod(&status["summary"])["content_root"], expected["content_root"], "{status:#}");
+    end_well(service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_api_wants_its_token_and_refuses_in_its_own_words() {
     let scene = Scene::new().await;
     let service = scene.serve().await;

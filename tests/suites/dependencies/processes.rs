@@ -1,4 +1,5 @@
-//! The fleet's own processes: two coordinators, workers that come back from the dead, clocks that are wrong.
+//! The fleet's own processes, and its queue: two coordinators, workers that come back from the dead, clocks that are wrong, a
+//! queue that somebody deletes.
 
 use lakehold_sim::Effect;
 use lakehold_tests::fleet::{Servers, root};
@@ -8,9 +9,14 @@ use super::{BACKUP, Scene, expected, seconds};
 const EXPORT: &str = "/api/2.0/workspace/export";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn coordinators_are_two_workers_come_back_and_clocks_are_wrong() {
+async fn coordinators_are_two_workers_come_back_clocks_are_wrong_and_a_queue_is_deleted() {
     let servers = &Servers::start().await;
-    tokio::join!(two_coordinators(servers), a_zombie(servers), wrong_clocks(servers));
+    tokio::join!(
+        two_coordinators(servers),
+        a_zombie(servers),
+        wrong_clocks(servers),
+        a_deleted_queue(servers)
+    );
 }
 
 /// The lock that keeps the second out is lost.
@@ -80,4 +86,12 @@ async fn wrong_clocks(servers: &Servers) {
     assert_eq!(root(&ended), expected().await);
     let listed = scene.program.run("snapshots -o json").await.json();
     assert_eq!(listed["snapshots"].as_array().map(Vec::len), Some(2), "{listed:#}");
+}
+
+/// The coordinator's own connection stands, so nobody tells it what was lost: it hears nothing, and asks again.
+async fn a_deleted_queue(servers: &Servers) {
+    let mut scene = Scene::new(servers, "queue-deleted").await;
+    let run = scene.run().await;
+    servers.rabbit.delete_at(scene.name, "lakehold.tasks.default").await;
+    scene.ends(run).await;
 }

@@ -3,7 +3,7 @@
 use lakehold_proto::queue::QueueName;
 use lakehold_tests::fleet::Servers;
 
-use super::{BACKUP, Scene, seconds};
+use super::{Scene, seconds};
 
 /// One after the other: they share what is killed.
 #[tokio::test(flavor = "multi_thread")]
@@ -40,14 +40,14 @@ async fn servers_are_killed_emptied_and_out_of_memory() {
     }
     scene.ends(run).await;
 
-    let mut scene = Scene::new(&servers, "queue-deleted").await;
+    // It takes nothing more, and evicts nothing: locks and budgets can be read, and not be written.
+    let mut scene = Scene::new(&servers, "redis-full").await;
     let run = scene.run().await;
-    servers.rabbit.delete_at(scene.name, "lakehold.tasks.default").await;
-    // Its own connection stands, so nobody tells the coordinator what was lost: it would send again what is silent for
-    // twenty minutes. Its successor does so at once.
-    run.kill();
-    servers.forget_locks(&scene.program, "backup/");
-    scene.ends(scene.program.start(&format!("{BACKUP} --resume"))).await;
+    servers.redis.cli(&["config", "set", "maxmemory", "1"]);
+    scene.workers[0].says("Redis cannot be used").await;
+    scene.ends(run).await;
+    servers.redis.cli(&["config", "set", "maxmemory", "0"]);
+    scene.workers[0].says("Redis is back").await;
 
     // The broker takes no messages, and says nothing of it to those that send.
     let mut scene = Scene::new(&servers, "broker-full").await;

@@ -7,3 +7,4 @@ mod redis_bucket;
 mod redis_trouble;
 pub(crate) mod run;
 mod s3;
+mod twice;

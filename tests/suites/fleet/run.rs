@@ -1,14 +1,19 @@
 //! A whole fleet: the real binaries on a real broker, a real Redis and a real bucket, against a simulated workspace. However
 //! its parts are killed and wiped, a run ends with the content root of one that was left alone.
 
+use lakehold_proto::locks::redis::RIGHTS;
 use lakehold_proto::outcome::Outcome;
 use lakehold_proto::queue::QueueName;
 use lakehold_sim::{Effect, Fault, Population, Sim, SimConfig, When};
+use lakehold_tests::component::certificates::Certificates;
+use lakehold_tests::component::free_port;
 use lakehold_tests::component::ministack::Ministack;
 use lakehold_tests::component::rabbitmq::Rabbit;
 use lakehold_tests::component::redis::Redis;
 use lakehold_tests::fleet::root;
 use lakehold_tests::program::{Program, Running, until};
+use reqwest::Method;
+use serde_json::json;
 
 const ITEMS: usize = 300;
 const JOBS: &str = "/api/2.*/jobs/list";
@@ -143,13 +148,127 @@ async fn a_coordinator_that_is_killed_is_followed_by_another() {
     assert_eq!(worker.end().await.code, Some(0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_told_twice_or_has_no_time_ends_at_once() {
+    let fleet = Fleet::start().await;
+    let (expected, _) = alone(&fleet.sim).await;
+    a_store(&fleet).await;
+    let run = fleet.program.start("backup -o json");
+    for (grace, told) in [("600", 2), ("0", 1)] {
+        fleet.hang(JOBS, 1);
+        let mut worker = fleet.program.worker(&["--slots", "4", "--grace", grace]);
+        worker.until("a task to hang", || fleet.sim.faults_fired() >= 1).await;
+        for _ in 0..told {
+            worker.terminate();
+            worker.says("finishing tasks under way").await;
+        }
+        let ended = worker.end().await;
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        assert!(ended.err.contains("were not finished"), "{ended:#?}");
+        // The lock of what it held would end by itself half a minute later.
+        fleet.redis.cli(&["FLUSHALL"]);
+        fleet.sim.clear_faults();
+    }
+    let worker = fleet.worker();
+    let ended = run.end().await;
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert_eq!(root(&ended.json()["environments"]["prod"]), expected);
+    worker.kill();
+}
+
+/// Encrypted, with certificates on both sides, as users with the rights that deploy/fleet.md shows; from the configuration.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_speaks_tls_to_servers_that_allow_it_little() {
+    let certificates = Certificates::new();
+    let config = SimConfig { population: Population::Items(ITEMS), ..SimConfig::default() };
+    let (sim, rabbit, redis) =
+        tokio::join!(Sim::start(config), Rabbit::start(), Redis::start_tls(&certificates, true));
+    let sim = sim.unwrap();
+    let (expected, _) = alone(&sim).await;
+    let rights = json!({"configure": "lakehold\\..*", "write": "lakehold\\..*|amq\\.default", "read": "lakehold\\..*"});
+    rabbit.api(Method::PUT, "users/lakehold", json!({"password": "of-the-broker", "tags": ""})).await;
+    rabbit.api(Method::PUT, "permissions/%2F/lakehold", rights).await;
+    let user = ["acl", "setuser", "lakehold", "on", ">of-redis"].into_iter().chain(RIGHTS.split_whitespace());
+    redis.cli(&user.collect::<Vec<_>>());
+    redis.cli(&["acl", "setuser", "default", "off"]);
+    let program = Program::of(&sim);
+    let file = |name: &str, text: &str| {
+        std::fs::write(program.path(name), text).unwrap();
+        program.path(name).display().to_string()
+    };
+    let files = ["ca.pem", "client.pem", "client.key"];
+    let of_broker = files.map(|name| rabbit.file(name).display().to_string());
+    let of_redis = files.map(|name| certificates.path(name).display().to_string());
+    for (key, url, password, [ca, certificate, own]) in [
+        ("queue", rabbit.tls_url().replace("guest:guest@", "lakehold@"), "of-the-broker", of_broker),
+        ("redis", format!("rediss://lakehold@localhost:{}", redis.tls_port.unwrap()), "of-redis", of_redis),
+    ] {
+        program.configure_more(&format!(
+            "{key}:\n  url: {url}\n  password: 'file:{}'\n  ca: {ca}\n  certificate: {certificate}\n  key: {own}\n",
+            file(key, password),
+        ));
+    }
+    assert_eq!(program.run("init").await.code, Some(0));
+    let mut worker = program.worker(&SLOTS);
+    worker.says("serving").await;
+    let found = program.run("doctor").await;
+    assert_eq!(found.code, Some(0), "{found:#?}");
+    assert_eq!(root(&program.backup("", 0).await), expected);
+    assert!(!worker.said().contains("Redis cannot be used"), "{}", worker.said());
+    worker.terminate();
+    assert_eq!(worker.end().await.code, Some(0));
+}
+
+/// A worker and a service that are started before their broker live, say why they are not ready, and begin when it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_starts_before_the_broker_waits_for_it() {
+    let mut fleet = Fleet::start().await;
+    let (expected, _) = alone(&fleet.sim).await;
+    a_store(&fleet).await;
+    fleet.rabbit.kill();
+    let [of_worker, of_service] = [free_port(), free_port()];
+    std::fs::write(fleet.program.path("api-token"), "a-token").unwrap();
+    let token = fleet.program.path("api-token");
+    let url = format!("http://127.0.0.1:{of_service}");
+    fleet.program.configure_more(&format!(
+        "coordinator: {{url: '{url}', listen: '127.0.0.1:{of_service}', token: 'file:{}'}}\n",
+        token.display()
+    ));
+    let at_worker = format!("127.0.0.1:{of_worker}");
+    let mut worker = fleet.program.worker(&["--slots", "4", "--listen", &at_worker]);
+    let mut service = fleet.program.start("serve --log info");
+    for process in [&mut worker, &mut service] {
+        process.says("cannot start yet").await;
+    }
+    let ask = async |port: u16, path: &str| {
+        let answer = reqwest::get(format!("http://127.0.0.1:{port}/{path}")).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    for port in [of_worker, of_service] {
+        assert_eq!(ask(port, "livez").await.0, 200);
+        let (status, why) = ask(port, "readyz").await;
+        assert!(status == 503 && why.contains("broker"), "{status} {why}");
+    }
+    fleet.program.run("backup").await.refused(1, &["serve.starting", "/readyz"]);
+    fleet.rabbit.restart().await;
+    for process in [&mut worker, &mut service] {
+        process.says("serving").await;
+    }
+    assert_eq!(root(&fleet.program.backup("", 0).await), expected);
+    for process in [service, worker] {
+        process.terminate();
+        let ended = process.end().await;
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+    }
+}
+
 /// A service, the backup that it takes over from a coordinator that was killed, and one that is cancelled.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_coordinates_on_a_fleet() {
     let fleet = Fleet::start().await;
     let (expected, _) = alone(&fleet.sim).await;
     a_store(&fleet).await;
-    let port = lakehold_tests::component::free_port();
+    let port = free_port();
     std::fs::write(fleet.program.path("api-token"), "a-token").unwrap();
     let token = fleet.program.path("api-token");
     let listen = format!("listen: '127.0.0.1:{port}', token: 'file:{}'", token.display());
