@@ -1,6 +1,7 @@
 //! The binary `lakehold`: reads the command line, carries it out, and ends with its exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use lakehold::cli::{self, Cli, Command};
@@ -8,6 +9,9 @@ use lakehold::output::colours;
 use lakehold_proto::fault::Result;
 use lakehold_proto::process;
 use lakehold_proto::telemetry;
+
+/// How long the last calls that block may take when the command has ended.
+const LAST: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -34,5 +38,9 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(cli: Cli) -> Result<u8> {
-    process::runtime()?.block_on(cli::run(cli))
+    let runtime = process::runtime()?;
+    let ended = runtime.block_on(cli::run(cli));
+    // A name that is being looked up cannot be cancelled, and nobody waits for it any more.
+    runtime.shutdown_timeout(LAST);
+    ended
 }

@@ -115,6 +115,11 @@ impl Fault {
         }
     }
 
+    /// Whether waiting helps: a store that is full does not empty itself.
+    pub fn is_outage(&self) -> bool {
+        self.class.may_retry() && self.code != "store.full"
+    }
+
     /// The same fault with advice on what to do now.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

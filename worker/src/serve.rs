@@ -45,13 +45,13 @@ const LOCK_LOOK: Duration = Duration::from_millis(500);
 const RENEWAL: Duration = Duration::from_secs(10);
 /// Long tasks that go on beside one slot, before it waits for one of them to end.
 const LONG: usize = 4;
-/// So often a delivery of one attempt may end without a word, with its worker or the connection, before the attempt counts as
-/// spent.
+/// So often an attempt may come back without an outcome, as a rule because its worker ended or lost the broker, before it
+/// counts as spent.
 const RETURNS: u32 = 5;
 /// Whoever hands something back because others may do it takes nothing for so long: they should be the next to get it.
 const HAND_BACK: Duration = Duration::from_secs(1);
-/// So often a delivery of one attempt is handed back by workers without its environment's credentials, for one that has them,
-/// before the attempt counts as spent.
+/// Whoever lacks the credentials of an attempt's environment hands it back, for a worker that has them, unless it came back so
+/// often already, for whatever reason: then the attempt is spent on saying so.
 const LACKING: u32 = 3;
 
 /// Where a worker gets the source of an environment from.
@@ -193,15 +193,6 @@ impl Worker {
             self.clock.sleep(HAND_BACK).await;
             return None;
         }
-        if delivery.returned() < LACKING
-            && assignment.task.verb != Verb::Verify
-            && let Err(fault) = self.source(&assignment.task.environment).await
-        {
-            warn!(%fault, "handing a task back for a worker that can do it");
-            drop(delivery);
-            self.clock.sleep(HAND_BACK).await;
-            return None;
-        }
         let lock = assignment.task.id().lock();
         let mut waited = false;
         while !self.lock(&lock, nonce).await {
@@ -220,6 +211,16 @@ impl Worker {
         if needless {
             self.release(&lock, nonce).await;
             settle(delivery).await;
+            return None;
+        }
+        if delivery.returned() < LACKING
+            && assignment.task.verb != Verb::Verify
+            && let Err(fault) = self.source(&assignment.task.environment).await
+        {
+            warn!(%fault, "handing a task back for a worker that can do it");
+            self.release(&lock, nonce).await;
+            drop(delivery);
+            self.clock.sleep(HAND_BACK).await;
             return None;
         }
         if assignment.long {
@@ -260,7 +261,7 @@ impl Worker {
         killpoint("worker.after-outcome");
         let what = match &stored {
             Ok(()) => Reported::Outcome,
-            Err(fault) if fault.class.may_retry() && fault.code != "store.full" => Reported::StoreAway,
+            Err(fault) if fault.is_outage() => Reported::StoreAway,
             Err(_) => Reported::StoreFailed,
         };
         if let Err(fault) = &stored {
@@ -479,7 +480,7 @@ fn span_of(
 
 fn came_back(returned: u32) -> Fault {
     let detail =
-        format!("{returned} workers that took it ended, or lost the broker, before they had done it");
+        format!("it came back {returned} times from workers that ended, lost the broker, or could not do it");
     Fault::new(Class::Unavailable, "task.returned", "carry out a task", detail)
         .hint("where only this task does it, it ends the workers: their last words and their memory limits may tell why")
 }

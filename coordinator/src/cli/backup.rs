@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use lakehold_proto::config::{Surroundings, load};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, RunId};
 use lakehold_proto::plan::Plan;
@@ -97,13 +96,13 @@ impl BackupArgs {
 }
 
 pub(super) async fn run(args: BackupArgs, global: &Global) -> Result<u8> {
-    let settings = load(&global.asked(), &Surroundings::of_process()?)?;
+    let settings = Context::settings(global)?;
     // Who names another store or another workspace than the service has means a run of their own.
     let own = global.store.is_some() || global.profile.is_some();
     if !own && let Some(service) = Client::configured(&settings.config.coordinator)? {
         return hand_over(&service, &args.asked(), global).await;
     }
-    coordinate(&args.asked(), &Context::load(global).await?).await
+    coordinate(&args.asked(), &Context::over(settings, global).await?).await
 }
 
 /// Carries the run out in this process.

@@ -1,7 +1,6 @@
 //! `lakehold run`: one run, while it goes on and afterwards.
 
 use clap::{Args, Subcommand};
-use lakehold_proto::config::{Surroundings, load};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, RunId, SnapshotId, TraceId};
 use lakehold_proto::manifest::Manifest;
@@ -102,7 +101,7 @@ pub(super) async fn run(command: &RunCommand, global: &Global) -> Result<u8> {
 
 /// The configured service, unless another store was named.
 fn service(global: &Global) -> Result<Option<Client>> {
-    let settings = load(&global.asked(), &Surroundings::of_process()?)?;
+    let settings = Context::settings(global)?;
     if global.store.is_some() { Ok(None) } else { Client::configured(&settings.config.coordinator) }
 }
 

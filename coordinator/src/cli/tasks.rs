@@ -4,7 +4,6 @@
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use lakehold_proto::clock::SystemClock;
-use lakehold_proto::config::{Surroundings, load};
 use lakehold_proto::fault::{Class, Fault, Result};
 use lakehold_proto::ids::{EnvName, RunId};
 use lakehold_proto::open;
@@ -13,7 +12,7 @@ use lakehold_proto::queue::rabbit::{Parked, Which};
 use lakehold_proto::task::Assignment;
 use serde::Serialize;
 
-use super::{Global, exit};
+use super::{Context, Global, exit};
 use crate::output::{Align, Format, Table, count, document, print, say, shown, stamp};
 
 const PARKED_EXAMPLES: &str = "\
@@ -84,7 +83,7 @@ struct TaskRow {
 }
 
 pub(super) async fn run(command: &TasksCommand, global: &Global) -> Result<u8> {
-    let settings = load(&global.asked(), &Surroundings::of_process()?)?;
+    let settings = Context::settings(global)?;
     let queue = open::queue(&settings.config, "lakehold tasks", &SystemClock::shared()).await?;
     let queue = queue.ok_or_else(|| {
         let detail = "no `queue:` is configured, so there is no broker that could set tasks aside";

@@ -232,6 +232,10 @@ fn unavailable(context: String, path: &Path, error: &io::Error) -> Fault {
             Fault::new(Class::Unavailable, "store.full", context, format!("{shown}: {error}"))
                 .hint("make room on that file system and run the same command with --resume: nothing is lost")
         }
+        io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
+            Fault::new(Class::Config, "store.path", context, format!("{shown}: {error}"))
+                .hint("check `store:`: every part of it must be a directory, or not be there yet")
+        }
         _ => Fault::new(Class::Unavailable, "store.io", context, format!("{shown}: {error}")),
     }
 }
@@ -338,6 +342,19 @@ mod tests {
     async fn keeps_the_promises_of_the_port() {
         let dir = tempfile::tempdir().unwrap();
         super::super::conformance::all(Arc::new(DirectoryStore::new(dir.path().join("a/store")))).await;
+    }
+
+    #[tokio::test]
+    async fn a_path_through_a_file_is_a_mistake_that_no_waiting_mends() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let store = DirectoryStore::new(file.path().join("store"));
+        let key = Key::parse("packs/x").unwrap();
+        for fault in [
+            store.get(&key).await.unwrap_err(),
+            store.put_new(&key, Bytes::from_static(b"x")).await.unwrap_err(),
+        ] {
+            assert_eq!((fault.class, fault.code), (Class::Config, "store.path"), "{fault}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::{Key, Listed, ObjectLock, Properties, Put, SharedStore, Store};
 use crate::clock::SharedClock;
-use crate::fault::{Fault, Result};
+use crate::fault::Result;
 
 /// The first pause; doubled with each failure in a row.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -44,7 +44,7 @@ impl PatientStore {
         let mut pause = PAUSE;
         loop {
             match call().await {
-                Err(fault) if is_outage(&fault) => {
+                Err(fault) if fault.is_outage() => {
                     if !self.away.swap(true, Ordering::Relaxed) {
                         warn!(%fault, "the store cannot be reached; waiting for it");
                     }
@@ -60,11 +60,6 @@ impl PatientStore {
             }
         }
     }
-}
-
-/// Whether waiting helps.
-fn is_outage(fault: &Fault) -> bool {
-    fault.class.may_retry() && fault.code != "store.full"
 }
 
 #[async_trait]

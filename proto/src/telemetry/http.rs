@@ -48,15 +48,20 @@ impl Monitor {
     /// # Errors
     /// What no waiting mends.
     pub async fn once_there<T>(&self, clock: &SharedClock, start: impl AsyncFn() -> Result<T>) -> Result<T> {
+        let mut told = "";
         loop {
             let fault = match start().await {
-                Err(fault) if fault.class.may_retry() => fault,
+                Err(fault) if fault.is_outage() => fault,
                 ended => return ended,
             };
-            warn!(%fault, "cannot start yet; trying again");
+            // An outage of a night is not a log of a night.
+            if told != fault.code {
+                warn!(%fault, "cannot start yet; trying until it can");
+                told = fault.code;
+            }
             let why = fault.to_string();
             self.tells(move || Some(why.clone()));
-            clock.sleep(AGAIN).await;
+            clock.sleep(fault.after.unwrap_or(AGAIN)).await;
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lakehold_proto::clock::Tick;
+use lakehold_proto::queue::QueueName;
 use lakehold_sim::{Effect, Fault, When};
 use lakehold_tests::program::Running;
 use rand::rngs::StdRng;
@@ -200,6 +201,10 @@ impl Nemesis {
                     return false;
                 }
                 let rabbit = &mut scene.servers.rabbit;
+                // 3.10 would lose the queue, and keep its name: only its operator can mend that.
+                if blow == KillBroker && !rabbit.has_written(&QueueName::tasks("default")) {
+                    return false;
+                }
                 match blow {
                     CutBroker => _ = rabbit.cut("lakehold").await,
                     StopBroker => {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 
-use super::s3::{client, free_ports};
+use super::free_port;
+use super::s3::client;
 use super::{Component, installed};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,7 +24,7 @@ impl Ministack {
         let hypercorn = installed("hypercorn", "pip install --only-binary :all: ministack hypercorn");
         for _ in 0..3 {
             let dir = tempfile::tempdir().unwrap();
-            let [port]: [u16; 1] = free_ports();
+            let port = free_port();
             let (program, home) = (hypercorn.clone(), dir.path().to_owned());
             // Its own command listens on every interface; the application below it can be bound.
             let server = Component::start("MiniStack", dir, move || {

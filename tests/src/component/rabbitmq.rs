@@ -118,12 +118,14 @@ impl Rabbit {
     /// Waits until the broker has written down that `queue` exists. 3.10 does so half a second after it was declared, and has
     /// lost all of a quorum queue if it is killed before.
     pub async fn written(&self, queue: &QueueName) {
+        until("the broker to write down a queue", || self.has_written(queue)).await;
+    }
+
+    /// Whether the broker has done so.
+    pub fn has_written(&self, queue: &QueueName) -> bool {
         let names = self.home.join("mnesia").join(NODE).join("quorum").join(NODE).join("names.dets");
         let name = queue.as_str().as_bytes();
-        until("the broker to write down a queue", || {
-            std::fs::read(&names).is_ok_and(|bytes| bytes.windows(name.len()).any(|some| some == name))
-        })
-        .await;
+        std::fs::read(names).is_ok_and(|bytes| bytes.windows(name.len()).any(|some| some == name))
     }
 
     /// Stops it where it is; its connections stay.

@@ -1,8 +1,6 @@
 //! What the S3 servers of the tests share: their bucket as a store knows it, a client to look behind the store's back, and
 //! ports.
 
-use std::net::TcpListener;
-
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
@@ -35,12 +33,6 @@ pub fn client(endpoint: &str, (id, secret): (&str, &str)) -> Client {
         .force_path_style(true)
         .retry_config(RetryConfig::disabled());
     Client::from_conf(settings.build())
-}
-
-/// As many ports as are wanted that nobody listens on now, all different.
-pub fn free_ports<const N: usize>() -> [u16; N] {
-    let held = std::array::from_fn::<_, N, _>(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// Makes a bucket `locked` whose objects nobody can delete for a day.

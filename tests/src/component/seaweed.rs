@@ -6,7 +6,8 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use tempfile::TempDir;
 
-use super::s3::{client, free_ports};
+use super::free_ports;
+use super::s3::client;
 use super::{Component, installed};
 
 /// Who may do everything.

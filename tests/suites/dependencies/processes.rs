@@ -3,6 +3,8 @@
 
 use lakehold_sim::Effect;
 use lakehold_tests::fleet::{Servers, root};
+use reqwest::Method;
+use serde_json::Value;
 
 use super::{BACKUP, Scene, expected, seconds};
 
@@ -91,7 +93,16 @@ async fn wrong_clocks(servers: &Servers) {
 /// The coordinator's own connection stands, so nobody tells it what was lost: it hears nothing, and asks again.
 async fn a_deleted_queue(servers: &Servers) {
     let mut scene = Scene::new(servers, "queue-deleted").await;
-    let run = scene.run().await;
+    let mut run = scene.program.start(BACKUP);
+    let (queues, filled) = (format!("queues/{}", scene.name), |queue: &Value| {
+        queue["name"] == "lakehold.tasks.default" && queue["messages"].as_u64() > Some(0)
+    });
+    while !servers.rabbit.api(Method::GET, &queues, Value::Null).await.as_array().unwrap().iter().any(filled)
+    {
+        seconds(0.2).await;
+    }
     servers.rabbit.delete_at(scene.name, "lakehold.tasks.default").await;
+    scene.add_worker();
+    run.says("it is sent again").await;
     scene.ends(run).await;
 }

@@ -6,10 +6,10 @@ use lakehold_proto::outcome::Outcome;
 use lakehold_proto::queue::QueueName;
 use lakehold_sim::{Effect, Fault, Population, Sim, SimConfig, When};
 use lakehold_tests::component::certificates::Certificates;
-use lakehold_tests::component::free_port;
 use lakehold_tests::component::ministack::Ministack;
 use lakehold_tests::component::rabbitmq::Rabbit;
 use lakehold_tests::component::redis::Redis;
+use lakehold_tests::component::{free_port, free_ports};
 use lakehold_tests::fleet::root;
 use lakehold_tests::program::{Program, Running, until};
 use reqwest::Method;
@@ -226,7 +226,7 @@ async fn who_starts_before_the_broker_waits_for_it() {
     let (expected, _) = alone(&fleet.sim).await;
     a_store(&fleet).await;
     fleet.rabbit.kill();
-    let [of_worker, of_service] = [free_port(), free_port()];
+    let [of_worker, of_service, of_other] = free_ports();
     std::fs::write(fleet.program.path("api-token"), "a-token").unwrap();
     let token = fleet.program.path("api-token");
     let url = format!("http://127.0.0.1:{of_service}");
@@ -250,6 +250,22 @@ async fn who_starts_before_the_broker_waits_for_it() {
         assert!(status == 503 && why.contains("broker"), "{status} {why}");
     }
     fleet.program.run("backup").await.refused(1, &["serve.starting", "/readyz"]);
+    // Who is told to end while it waits, ends.
+    let at_other = format!("127.0.0.1:{of_other}");
+    let mut impatient = fleet.program.worker(&["--listen", &at_other]);
+    impatient.says("tells how it is").await;
+    let other = std::fs::read_to_string(fleet.program.path("lakehold.yaml")).unwrap();
+    fleet
+        .program
+        .configure(&other.replace(&format!("listen: '127.0.0.1:{of_service}'"), "listen: '127.0.0.1:0'"));
+    let mut second = fleet.program.start("serve --log info");
+    second.says("no connection to the broker").await;
+    fleet.program.configure(&other);
+    for process in [impatient, second] {
+        process.terminate();
+        let ended = process.end().await;
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+    }
     fleet.rabbit.restart().await;
     for process in [&mut worker, &mut service] {
         process.says("serving").await;

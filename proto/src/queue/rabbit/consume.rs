@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel, Connection, ErrorKind};
@@ -28,6 +28,10 @@ use super::super::{Consumer, Delivery, Message, QueueName};
 use super::faults::{self, reply};
 use super::link::Site;
 use super::message;
+
+/// Rejected, not "nacked": since RabbitMQ 4.3 nothing else that we can do counts as a return (before it, both do).
+/// <https://www.rabbitmq.com/docs/4.3/nack>, 2026-11-23
+const HAND_BACK: BasicRejectOptions = BasicRejectOptions { requeue: true };
 use crate::clock::SharedClock;
 use crate::fault::{Class, Fault, Result};
 
@@ -224,7 +228,7 @@ impl Delivery for RabbitDelivery {
     }
 
     async fn hand_back(self: Box<Self>) -> Result<()> {
-        self.settle("hand back", async |acker| acker.nack(returned()).await).await
+        self.settle("hand back", async |acker| acker.reject(HAND_BACK).await).await
     }
 }
 
@@ -235,13 +239,9 @@ impl Drop for RabbitDelivery {
         self.slot.runtime.spawn(async move {
             let _not_while = slot.cancelling.read().await;
             // An error means that the channel is gone, and the message back in its queue.
-            slot.answer(acker.nack(returned())).await;
+            slot.answer(acker.reject(HAND_BACK)).await;
         });
     }
-}
-
-fn returned() -> BasicNackOptions {
-    BasicNackOptions { requeue: true, ..BasicNackOptions::default() }
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use lakehold_proto::fault::{Class, Fault};
 use lakehold_proto::secret::Secret;
 use lakehold_proto::store::s3::{S3Config, S3Keys, S3Store};
 use lakehold_proto::store::{Put, Store, conformance};
+use lakehold_tests::component::free_port;
 use lakehold_tests::component::http_proxy::{Act, HttpProxy};
-use lakehold_tests::component::s3::free_ports;
 use lakehold_tests::component::seaweed::{ADMIN, BUCKET, READER, WRITER};
 
 use super::{LARGE, bucket, connect, key, noise, open_uploads, weed};
@@ -144,7 +144,7 @@ async fn by_name() {
     let fault = S3Store::connect(bucket(&told.endpoint, WRITER)).await.unwrap_err();
     assert_eq!((fault.class, fault.code), (Class::Unavailable, "store.answer"), "no absence: {fault}");
 
-    let [port] = free_ports();
+    let port = free_port();
     let fault = S3Store::connect(bucket(&format!("http://127.0.0.1:{port}"), WRITER)).await.unwrap_err();
     assert_told(&fault, Class::Unavailable, "store.unreachable", &["refused", &port.to_string()]);
     let stalled = HttpProxy::start("http://127.0.0.1:9", |_, _| Act::Stall).await;
