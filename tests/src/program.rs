@@ -12,8 +12,12 @@ use lakehold_sim::Sim;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::component::free_port;
+
 /// No condition of a test may take longer, on however loaded a machine.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// The token of a service.
+pub const TOKEN: &str = "0f3c-a-token-of-the-service";
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -103,6 +107,24 @@ impl Program {
         let path = self.path("lakehold.yaml");
         let before = std::fs::read_to_string(&path).unwrap();
         std::fs::write(path, format!("{before}{text}")).unwrap();
+    }
+
+    /// Configures a service on a port of its own, whose API wants [`TOKEN`].
+    pub fn configure_service(&self) -> u16 {
+        let (port, token) = (free_port(), self.path("api-token"));
+        std::fs::write(&token, TOKEN).unwrap();
+        self.configure_more(&format!(
+            "coordinator: {{listen: '127.0.0.1:{port}', token: 'file:{}'}}\n",
+            token.display()
+        ));
+        port
+    }
+
+    /// Hands backups over to the service at `port` from now on.
+    pub fn hand_over(&self, port: u16) {
+        let text = std::fs::read_to_string(self.path("lakehold.yaml")).unwrap();
+        let url = format!("coordinator: {{url: 'http://127.0.0.1:{port}', ");
+        self.configure(&text.replace("coordinator: {", &url));
     }
 
     /// Writes another token.

@@ -2,15 +2,13 @@
 
 use jiff::Timestamp;
 use lakehold_sim::{Effect, Fault, Population, Shape, Sim, SimConfig, When};
-use lakehold_tests::component::free_port;
-use lakehold_tests::program::{Program, Running, until};
+use lakehold_tests::program::{Program, Running, TOKEN, until};
 use lakehold_tests::small::Small;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 const ITEMS: usize = 300;
 const JOBS: &str = "/api/2.*/jobs/list";
-const TOKEN: &str = "0f3c-a-token-of-the-service";
 /// Its last time is always long past: what it wants is wanted at once.
 const YEARLY: &str = "schedule: {cron: '0 0 1 1 *', time_zone: Europe/Berlin, jitter: 10m, missed: run}";
 const SERVE: &str = "serve --log warn,lakehold=debug";
@@ -34,15 +32,13 @@ impl Scene {
         if !more.is_empty() {
             program.configure_prod(more);
         }
-        let port = coordinator(&program, "");
+        let port = program.configure_service();
         Self { sim, program, port }
     }
 
     /// Whoever is asked for a backup from now on hands it over.
     fn hand_over(&self) {
-        let text = std::fs::read_to_string(self.program.path("lakehold.yaml")).unwrap();
-        let url = format!("coordinator: {{url: 'http://127.0.0.1:{}', ", self.port);
-        self.program.configure(&text.replace("coordinator: {", &url));
+        self.program.hand_over(self.port);
     }
 
     async fn serve(&self) -> Running {
@@ -91,18 +87,6 @@ impl Scene {
         let ran = self.program.run("runs -o name").await;
         ran.out.trim().to_owned()
     }
-}
-
-/// Configures a service on a port of its own.
-fn coordinator(program: &Program, more: &str) -> u16 {
-    let port = free_port();
-    std::fs::write(program.path("api-token"), TOKEN).unwrap();
-    let token = program.path("api-token");
-    program.configure_more(&format!(
-        "coordinator: {{{more}listen: '127.0.0.1:{port}', token: 'file:{}'}}\n",
-        token.display()
-    ));
-    port
 }
 
 /// What an undisturbed backup by one process says of `prod`.
@@ -195,7 +179,7 @@ async fn two_services_make_one_snapshot_of_one_due_time() {
     let scene = Scene::with(YEARLY).await;
     let other = Program::of(&scene.sim);
     other.configure_prod(YEARLY);
-    coordinator(&other, "");
+    other.configure_service();
     other.variable("LAKEHOLD_STORE", &scene.program.path("store").display().to_string());
     let made = scene.program.run("init").await;
     assert_eq!(made.code, Some(0), "{made:#?}");

@@ -292,10 +292,7 @@ async fn a_run_that_is_told_to_end_sends_its_spans() {
 async fn a_service_that_is_told_to_end_sends_the_spans_of_its_runs() {
     let (sim, program, collector) = scene().await;
     program.configure_prod("schedule: {cron: '0 0 1 1 *', missed: run}");
-    std::fs::write(program.path("api-token"), "a-token").unwrap();
-    let token = program.path("api-token");
-    let listen = format!("listen: '127.0.0.1:{}', token: 'file:{}'", free_port(), token.display());
-    program.configure_more(&format!("coordinator: {{{listen}}}\n"));
+    program.configure_service();
     jobs(&sim, 1, hangs());
     let mut first = program.start("serve --log info");
     first

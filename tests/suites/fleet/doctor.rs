@@ -1,7 +1,6 @@
 //! `lakehold doctor` on what a fleet needs: what is there is told, and what is wrong with it is a finding.
 
 use lakehold_sim::{Population, Sim, SimConfig};
-use lakehold_tests::component::free_port;
 use lakehold_tests::component::http_proxy::{Act, HttpProxy};
 use lakehold_tests::component::ministack::Ministack;
 use lakehold_tests::component::rabbitmq::Rabbit;
@@ -74,10 +73,7 @@ async fn who_coordinates_is_warned(program: &Program) {
     finds(program, 1, &[WARNED, "Object Lock is off", "hint: the README tells what works"]).await;
     let planned = program.run("backup --dry-run").await;
     assert_eq!((planned.code, planned.err.matches(WARNED).count()), (Some(0), 1), "{planned:#?}");
-    std::fs::write(program.path("api-token"), "a-token").unwrap();
-    let token = program.path("api-token");
-    let listen = format!("listen: '127.0.0.1:{}', token: 'file:{}'", free_port(), token.display());
-    program.configure_more(&format!("coordinator: {{{listen}}}\n"));
+    program.configure_service();
     let mut service = program.start("serve");
     service.says(WARNED).await;
     service.terminate();

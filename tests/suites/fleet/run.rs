@@ -6,10 +6,10 @@ use lakehold_proto::outcome::Outcome;
 use lakehold_proto::queue::QueueName;
 use lakehold_sim::{Effect, Fault, Population, Sim, SimConfig, When};
 use lakehold_tests::component::certificates::Certificates;
+use lakehold_tests::component::free_ports;
 use lakehold_tests::component::ministack::Ministack;
 use lakehold_tests::component::rabbitmq::Rabbit;
 use lakehold_tests::component::redis::Redis;
-use lakehold_tests::component::{free_port, free_ports};
 use lakehold_tests::fleet::root;
 use lakehold_tests::program::{Program, Running, until};
 use reqwest::Method;
@@ -226,14 +226,9 @@ async fn who_starts_before_the_broker_waits_for_it() {
     let (expected, _) = alone(&fleet.sim).await;
     a_store(&fleet).await;
     fleet.rabbit.kill();
-    let [of_worker, of_service, of_other] = free_ports();
-    std::fs::write(fleet.program.path("api-token"), "a-token").unwrap();
-    let token = fleet.program.path("api-token");
-    let url = format!("http://127.0.0.1:{of_service}");
-    fleet.program.configure_more(&format!(
-        "coordinator: {{url: '{url}', listen: '127.0.0.1:{of_service}', token: 'file:{}'}}\n",
-        token.display()
-    ));
+    let [of_worker, of_other] = free_ports();
+    let of_service = fleet.program.configure_service();
+    fleet.program.hand_over(of_service);
     let at_worker = format!("127.0.0.1:{of_worker}");
     let mut worker = fleet.program.worker(&["--slots", "4", "--listen", &at_worker]);
     let mut service = fleet.program.start("serve --log info");
@@ -284,11 +279,7 @@ async fn a_service_coordinates_on_a_fleet() {
     let fleet = Fleet::start().await;
     let (expected, _) = alone(&fleet.sim).await;
     a_store(&fleet).await;
-    let port = free_port();
-    std::fs::write(fleet.program.path("api-token"), "a-token").unwrap();
-    let token = fleet.program.path("api-token");
-    let listen = format!("listen: '127.0.0.1:{port}', token: 'file:{}'", token.display());
-    fleet.program.configure_more(&format!("coordinator: {{{listen}}}\n"));
+    let port = fleet.program.configure_service();
     let mut worker = fleet.worker();
     worker.says("serving").await;
     fleet.hang(JOBS, 1);
@@ -299,9 +290,7 @@ async fn a_service_coordinates_on_a_fleet() {
     // Its lock ends by itself, and the service looks every minute: to ask for it is not needed, but quicker.
     let mut service = fleet.program.start("serve --log info");
     service.says("serving").await;
-    let text = std::fs::read_to_string(fleet.program.path("lakehold.yaml")).unwrap();
-    let url = format!("coordinator: {{url: 'http://127.0.0.1:{port}', ");
-    fleet.program.configure(&text.replace("coordinator: {", &url));
+    fleet.program.hand_over(port);
     let ended = fleet.program.backup("", 0).await;
     assert_eq!(root(&ended), expected);
     let runs = fleet.program.run("runs -o json").await.json();
