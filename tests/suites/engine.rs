@@ -480,20 +480,23 @@ async fn who_cannot_reach_an_environment_of_a_run_leaves_it_to_others() {
     assert_eq!(kinds(&of_dev), kinds(&committed(ended)), "every kind is accounted for");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_lacks_what_its_coordinator_has_says_so() {
-    let (source, _) = scene();
-    let sources = Arc::new(Lacking(OneSource(source), AtomicBool::new(false)));
-    let site = Site::new(sources.clone());
-    let dev: EnvName = "dev".parse().unwrap();
-    let engine = site.engine();
-    let request = Request { environments: vec![dev.clone()], ..request() };
-    let planned = engine.backup.plan(&request).await.unwrap();
+/// How a run of `dev` ends whose coordinator has what the workers of its process lack.
+async fn without_dev(site: &Site, sources: &Lacking) -> EnvEnd {
+    let (engine, dev) = (site.engine(), "dev".parse().unwrap());
+    let planned = engine.backup.plan(&Request { environments: vec![dev], ..request() }).await.unwrap();
     sources.1.store(true, Ordering::Relaxed);
     let (_go_on, stop) = watch::channel(false);
     let ended = engine.backup.carry_out(planned, &RunView::default(), stop).await.unwrap();
     engine.drain().await;
-    let EnvEnd::Nothing(fault) = &ended.environments[&dev] else { panic!("{ended:?}") };
+    ended.environments.into_values().next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_lacks_what_its_coordinator_has_says_so() {
+    let (source, _) = scene();
+    let sources = Arc::new(Lacking(OneSource(source), AtomicBool::new(false)));
+    let ended = without_dev(&Site::new(sources.clone()), &sources).await;
+    let EnvEnd::Nothing(fault) = &ended else { panic!("{ended:?}") };
     assert!(fault.to_string().contains("this worker cannot reach dev"), "{fault}");
 }
 
@@ -505,18 +508,10 @@ async fn workers_without_credentials_leave_tasks_to_one_that_has_them() {
     let queue = MemoryQueue::new();
     let shared = queue.clone();
     let site = Site::new(sources.clone()).queue(move || shared.clone());
-    let dev: EnvName = "dev".parse().unwrap();
-    let engine = site.engine();
-    let request = Request { environments: vec![dev.clone()], ..request() };
-    let planned = engine.backup.plan(&request).await.unwrap();
-    sources.1.store(true, Ordering::Relaxed);
     let (_go_on, stop) = watch::channel(false);
-    let one = serve(worker(&site, &source, &queue, SystemClock::shared()), "default", 1, stop.clone());
-    let one = tokio::spawn(one);
-    let mut ended = engine.backup.carry_out(planned, &RunView::default(), stop).await.unwrap();
-    engine.drain().await;
+    let one = tokio::spawn(serve(worker(&site, &source, &queue, SystemClock::shared()), "default", 1, stop));
+    let ended = without_dev(&site, &sources).await;
     one.await.unwrap().unwrap();
-    let ended = ended.environments.remove(&dev).unwrap();
     let EnvEnd::Committed(manifest) = ended else { panic!("{ended:?}") };
     assert_eq!((manifest.state, manifest.totals().items), (SnapshotState::Complete, 102));
 }
